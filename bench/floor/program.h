@@ -1,0 +1,185 @@
+/* program.h: what the floor programs share around the thing they measure: arguments, pinning, clock,
+ * samples, and the one JSON object that each prints on stdout. The harness repeats and interleaves;
+ * a program measures once. Any failure ends both processes with a message and a code that is not 0. */
+#ifndef COROIPC_BENCH_PROGRAM_H
+#define COROIPC_BENCH_PROGRAM_H
+
+#include <errno.h>
+#include <getopt.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SAMPLES_MAX (1u << 22)
+#define PAYLOAD_BYTES_MAX (16u << 20)
+#define RING_BYTES_MAX (1u << 30)
+
+struct options {
+  uint32_t payload_bytes;
+  uint32_t ring_bytes;
+  uint32_t batch;
+  uint32_t warmup_ms;
+  uint32_t duration_ms;
+  int client_cpu; /* -1: not pinned */
+  int server_cpu;
+  bool sleeping; /* --wait sleep; else spin */
+};
+
+/* One array that is filled in the measured loop: touched before, so that no page fault is measured. */
+struct samples {
+  uint32_t *ns;
+  uint32_t count;
+};
+
+__attribute__((noreturn)) static inline void fail(const char *what) {
+  fprintf(stderr, "%s: %s\n", what, errno ? strerror(errno) : "failed");
+  exit(1);
+}
+
+static inline uint32_t number_argument(const char *name, const char *text, uint32_t max) {
+  char *end = NULL;
+  errno = 0;
+  unsigned long value = strtoul(text, &end, 10);
+  if (errno || end == text || *end != '\0' || *text == '-' || value > max) {
+    fprintf(stderr, "--%s: expected a number from 0 to %u, got %s\n", name, max, text);
+    exit(2);
+  }
+  return (uint32_t)value;
+}
+
+/* `options` holds the program's defaults when it comes in. */
+static inline void parse_options(int argc, char **argv, struct options *options) {
+  static const struct option known[] = {
+      {"wait", required_argument, NULL, 'w'},       {"payload", required_argument, NULL, 'p'},
+      {"ring", required_argument, NULL, 'r'},       {"batch", required_argument, NULL, 'b'},
+      {"warmup-ms", required_argument, NULL, 'u'},  {"duration-ms", required_argument, NULL, 'd'},
+      {"client-cpu", required_argument, NULL, 'c'}, {"server-cpu", required_argument, NULL, 's'},
+      {NULL, 0, NULL, 0}};
+  int option;
+  while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+    switch (option) {
+      case 'w':
+        if (strcmp(optarg, "spin") != 0 && strcmp(optarg, "sleep") != 0) {
+          fprintf(stderr, "--wait: expected spin or sleep, got %s\n", optarg);
+          exit(2);
+        }
+        options->sleeping = strcmp(optarg, "sleep") == 0;
+        break;
+      case 'p':
+        options->payload_bytes = number_argument("payload", optarg, PAYLOAD_BYTES_MAX);
+        break;
+      case 'r':
+        options->ring_bytes = number_argument("ring", optarg, RING_BYTES_MAX);
+        break;
+      case 'b':
+        options->batch = number_argument("batch", optarg, 1u << 20);
+        break;
+      case 'u':
+        options->warmup_ms = number_argument("warmup-ms", optarg, 60000);
+        break;
+      case 'd':
+        options->duration_ms = number_argument("duration-ms", optarg, 60000);
+        break;
+      case 'c':
+        options->client_cpu = (int)number_argument("client-cpu", optarg, CPU_SETSIZE - 1);
+        break;
+      case 's':
+        options->server_cpu = (int)number_argument("server-cpu", optarg, CPU_SETSIZE - 1);
+        break;
+      default:
+        fprintf(stderr,
+                "usage: %s [--wait spin|sleep] [--payload BYTES] [--ring BYTES] [--batch N]\n"
+                "       [--client-cpu N] [--server-cpu N] [--warmup-ms N] [--duration-ms N]\n",
+                argv[0]);
+        exit(2);
+    }
+  }
+  if (options->payload_bytes % 8 != 0) {
+    fprintf(stderr, "--payload: expected a multiple of 8, got %u\n", options->payload_bytes);
+    exit(2);
+  }
+  if (options->ring_bytes < 4096 || (options->ring_bytes & (options->ring_bytes - 1)) != 0) {
+    fprintf(stderr, "--ring: expected a power of two from 4096, got %u\n", options->ring_bytes);
+    exit(2);
+  }
+  if (options->batch == 0) {
+    fprintf(stderr, "--batch: expected a number from 1, got 0\n");
+    exit(2);
+  }
+}
+
+static inline void pin(int cpu) {
+  if (cpu < 0) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET((size_t)cpu, &set);
+  if (sched_setaffinity(0, sizeof set, &set) != 0) fail("sched_setaffinity");
+}
+
+static inline uint64_t now_ns(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* Memory of this process alone, page aligned and already faulted in. */
+static inline void *private_memory(size_t bytes) {
+  size_t pages = (bytes + 4095) & ~(size_t)4095;
+  void *memory = mmap(NULL, pages ? pages : 4096, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) fail("mmap");
+  return memory;
+}
+
+static inline void samples_prepare(struct samples *samples) {
+  samples->ns = private_memory(SAMPLES_MAX * sizeof(uint32_t));
+  samples->count = 0;
+}
+
+static inline void samples_add(struct samples *samples, uint64_t ns) {
+  if (samples->count < SAMPLES_MAX)
+    samples->ns[samples->count++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
+}
+
+static int compare_u32(const void *left, const void *right) {
+  uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+  return a < b ? -1 : a > b;
+}
+
+/* Nearest rank, as bench/statistics.ts does it. `samples` are sorted. */
+static inline uint32_t quantile(const struct samples *samples, double fraction) {
+  if (samples->count == 0) return 0;
+  double rank = fraction * samples->count;
+  uint32_t index = (uint32_t)rank;
+  if (index < rank) index++;
+  return samples->ns[index == 0 ? 0 : index - 1];
+}
+
+/* `operations` in `elapsed_ns`; each sample stands for `operations_per_sample` of them. */
+static inline void report(const char *floor, const struct options *options, struct samples *samples,
+                          uint32_t operations_per_sample, uint64_t operations, uint64_t elapsed_ns,
+                          uint64_t wrong) {
+  qsort(samples->ns, samples->count, sizeof(uint32_t), compare_u32);
+  double scale = 1.0 / operations_per_sample;
+  double per_second = elapsed_ns ? (double)operations * 1e9 / (double)elapsed_ns : 0;
+  printf(
+      "{\"floor\":\"%s\",\"wait\":\"%s\",\"payloadBytes\":%u,\"ringBytes\":%u,\"batch\":%u,"
+      "\"clientCpu\":%d,\"serverCpu\":%d,\"samples\":%u,\"operationsPerSample\":%u,"
+      "\"operations\":%llu,\"wrong\":%llu,\"p50Ns\":%.2f,\"p99Ns\":%.2f,\"p999Ns\":%.2f,"
+      "\"maxNs\":%.2f,\"perSecond\":%.0f,\"megabytesPerSecond\":%.1f}\n",
+      floor, options->sleeping ? "sleep" : "spin", options->payload_bytes, options->ring_bytes,
+      options->batch, options->client_cpu, options->server_cpu, samples->count,
+      operations_per_sample, (unsigned long long)operations, (unsigned long long)wrong,
+      quantile(samples, 0.5) * scale, quantile(samples, 0.99) * scale,
+      quantile(samples, 0.999) * scale, quantile(samples, 1) * scale, per_second,
+      per_second * options->payload_bytes / 1e6);
+  fflush(stdout);
+}
+
+#endif
