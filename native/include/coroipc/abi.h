@@ -66,7 +66,7 @@ struct coroipc_setup_reply {
   uint16_t layout;
   uint32_t word_probe;
   uint32_t features;
-  uint32_t status; /* enum coroipc_status */
+  uint32_t status; /* enum coroipc_status_code */
   uint32_t segment_bytes;
   uint32_t request_ring_bytes;
   uint32_t response_ring_bytes;

@@ -15,7 +15,7 @@ extern "C" {
 #define COROIPC_API __attribute__((visibility("default")))
 
 /* One meaning each. The numbers are part of the ABI (they travel in answers); never renumber. */
-enum coroipc_status {
+enum coroipc_status_code {
   COROIPC_OK = 0,
   COROIPC_INVALID_ARGUMENT = 1, /* the call was wrong; nothing was sent */
   COROIPC_SYSTEM = 2,           /* a system call failed: coroipc_errno() */
@@ -49,7 +49,7 @@ enum coroipc_status {
   COROIPC_BACKLOG_OVERFLOW = 30, /* backlog policy 'disconnect' ended the connection */
   COROIPC_STATUS_COUNT = 31
 };
-typedef int coroipc_status;
+typedef int coroipc_status; /* enum coroipc_status_code */
 
 /* errno of the last COROIPC_SYSTEM, COROIPC_NO_MEMORY of this thread, and the call that set it. */
 COROIPC_API int coroipc_errno(void);
