@@ -42,7 +42,8 @@
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
       # As system headers, since they are not held to our warnings.
       'cflags': ['-isystem <!(node -p "require(\'node-addon-api\').include_dir")'],
-      'libraries': ['-pthread'],
+      # Nor does it hand the core's functions on to whoever else is loaded.
+      'libraries': ['-pthread', '-Wl,--exclude-libs,ALL'],
     },
   ],
 }

@@ -23,15 +23,15 @@ for (const { optionalDependencies = {}, dev } of Object.values(lock.packages)) {
     const os = operatingSystems.filter((word) => words.includes(word))
     const cpu = processors.filter((word) => words.includes(word))
     if (os.length === 0) throw new Error(`${name} is missing and its name tells no platform`)
+    const musl = words.some((word) => word.startsWith('musl'))
+    // The order of keys is npm's own.
     added[path] = {
       version,
+      cpu: cpu.length > 0 ? cpu : ['arm'],
       ...(dev ? { dev } : {}),
+      ...(os[0] === 'linux' ? { libc: [musl ? 'musl' : 'glibc'] } : {}),
       optional: true,
       os,
-      cpu: cpu.length > 0 ? cpu : ['arm'],
-      ...(os[0] === 'linux'
-        ? { libc: [words.some((word) => word.startsWith('musl')) ? 'musl' : 'glibc'] }
-        : {}),
     }
   }
 }

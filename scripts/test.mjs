@@ -7,7 +7,7 @@
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -70,7 +70,7 @@ async function runNative(program, label, env = {}) {
   let late = false
   const timer = setTimeout(() => {
     late = true
-    process.kill(-child.pid, 'SIGKILL') // the test and what it started
+    if (child.pid) process.kill(-child.pid, 'SIGKILL') // the test and what it started
   }, timeout_ms)
   const exit = new Promise((resolve) => {
     child.on('error', (error) => resolve({ why: error.message }))
