@@ -1,0 +1,156 @@
+// `npm run bench`: measures how fast this machine lets two processes talk, by this library and by what
+// else one could use. Repetitions are interleaved (each round measures every row once), so that a
+// disturbance of some seconds hits all rows a little and none alone.
+//
+// Exit code: 0, also when a goal is missed; 1 when a subject failed to run; 2 for wrong arguments.
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { SingleBar } from 'cli-progress'
+import { judge } from './goals.js'
+import { describeMachine } from './machine.js'
+import { measurePair } from './pair.js'
+import { findCpus } from './placement.js'
+import { caseNames, makePlan } from './plan.js'
+import { machineText, type Report, rowsText, subjectsText, verdictText } from './report.js'
+import { RowResults } from './result.js'
+import { findSubject, subjects } from './subjects/index.js'
+import { cases } from './cases/index.js'
+
+const usage = `npm run bench -- [--quick] [--case NAME]... [--subject NAME]... [--repetitions N] [--out FILE]
+
+  --quick          the rows of the goals only, under 3 minutes
+  --case NAME      only this case: ${caseNames.join(', ')}
+  --subject NAME   only this subject: ${subjects.map(({ name }) => name).join(', ')}
+  --repetitions N  each row is measured N times (5 with --quick, else 7)
+  --out FILE       the rows as JSON (fields: bench/README.md)
+  --list           what the cases and the subjects are`
+
+class UsageError extends Error {}
+
+function readArguments() {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      case: { type: 'string', multiple: true, default: [] },
+      subject: { type: 'string', multiple: true, default: [] },
+      repetitions: { type: 'string' },
+      out: { type: 'string' },
+      list: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  const known = (option: string, wanted: string[], names: readonly string[]): readonly string[] => {
+    for (const name of wanted) {
+      if (!names.includes(name)) {
+        throw new UsageError(`--${option}: expected one of ${names.join(', ')}, got ${name}`)
+      }
+    }
+    return wanted.length === 0 ? names : wanted
+  }
+  const repetitions = values.repetitions === undefined ? undefined : Number(values.repetitions)
+  if (repetitions !== undefined && !(Number.isInteger(repetitions) && repetitions > 0)) {
+    throw new UsageError(`--repetitions: expected a number from 1, got ${values.repetitions}`)
+  }
+  const subjectNames = subjects.map(({ name }) => name)
+  return {
+    ...values,
+    repetitions,
+    cases: new Set(known('case', values.case, caseNames)),
+    subjects: known('subject', values.subject, subjectNames).map(findSubject),
+  }
+}
+
+async function main(): Promise<number> {
+  const options = readArguments()
+  if (options.help) {
+    console.log(usage)
+    return 0
+  }
+  if (options.list) {
+    const width = Math.max(...caseNames.map((name) => name.length))
+    console.log(caseNames.map((name) => `${name.padEnd(width)}  ${cases[name].about}`).join('\n'))
+    console.log(`\n${subjectsText(subjects)}`)
+    return 0
+  }
+  const cpus = findCpus()
+  const machine = describeMachine(cpus)
+  const plan = makePlan(options, cpus)
+  console.log(`${machineText(machine)}\n\n${subjectsText(options.subjects)}\n`)
+
+  const results = plan.rows.map((row) => new RowResults(row, findSubject(row.subject)))
+  await measureAll(results, plan.repetitions)
+
+  const rows = results.map((result) => result.summary())
+  const report: Report = { machine, notes: plan.notes, rows, goals: judge(rows) }
+  console.log(rowsText(rows, plan.repetitions))
+  for (const note of plan.notes) console.log(`Note: ${note}`)
+  for (const row of rows) {
+    if (row.error !== null) console.log(`FAILED ${row.case} ${row.subject}: ${row.error}`)
+  }
+  console.log(`\n${verdictText(report.goals)}`)
+  if (options.out !== undefined) {
+    writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`)
+    console.log(`Written to ${options.out}`)
+  }
+  return rows.some((row) => row.error !== null) ? 1 : 0
+}
+
+async function measureAll(results: readonly RowResults[], repetitions: number): Promise<void> {
+  // Drawn between measurements: a busy timer of the harness would run on a CPU that is measured.
+  const bar = process.stderr.isTTY ? new ProgressLine(results.length * repetitions) : undefined
+  for (let repetition = 1; repetition <= repetitions; repetition++) {
+    if (bar === undefined) process.stderr.write(`repetition ${repetition} of ${repetitions}\n`)
+    for (const result of results) {
+      const { row } = result
+      const { task, placement } = row
+      bar?.step(`${task.case} ${row.subject} ${placement.name} ${task.wait}`)
+      // What failed once is not asked again: it would only take the time of the others.
+      if (result.failed) continue
+      try {
+        const subject = findSubject(row.subject)
+        result.add(
+          subject.kind === 'program'
+            ? await subject.measure(task, placement)
+            : await measurePair(row),
+        )
+      } catch (error) {
+        result.fail(error instanceof Error ? error.message : String(error))
+      }
+    }
+  }
+  bar?.stop()
+}
+
+class ProgressLine {
+  readonly #bar = new SingleBar({
+    format: '{bar} {percentage} % | {duration_formatted}, {eta_formatted} to go | {what}',
+    clearOnComplete: true,
+    hideCursor: true,
+    etaBuffer: 40,
+    fps: 0.2, // its timer; step() draws at once
+  })
+
+  constructor(total: number) {
+    this.#bar.start(total, 0, { what: '' })
+  }
+
+  step(what: string): void {
+    this.#bar.increment(1, { what })
+    this.#bar.render()
+  }
+
+  stop(): void {
+    this.#bar.stop()
+  }
+}
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  const wrongArguments =
+    error instanceof UsageError ||
+    (error instanceof TypeError && String(Reflect.get(error, 'code')).startsWith('ERR_PARSE_ARGS'))
+  if (!wrongArguments) throw error
+  console.error(`${error.message}\n\n${usage}`)
+  process.exitCode = 2
+}

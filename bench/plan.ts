@@ -1,0 +1,124 @@
+// Which rows a run measures. A bout is one question (a case with its numbers and its placement); every
+// subject that does not refuse it takes part, so a new subject needs no line here.
+import { type Cpus, place } from './placement.js'
+import type { Subject } from './subject.js'
+import type { CallForm, CaseName, PlacementName, Row, Task, Wait } from './task.js'
+
+interface Bout {
+  readonly case: CaseName
+  readonly placement: PlacementName
+  /** Both sides awake: looking before they sleep. Else `wait: 'sleep'`. */
+  readonly awake: boolean
+  readonly payloadBytes: number
+  readonly inFlight: number
+  readonly connections: number
+  readonly durationMs: number
+}
+
+export interface Plan {
+  readonly rows: readonly Row[]
+  readonly repetitions: number
+  /** What this machine cannot do, for the report. */
+  readonly notes: readonly string[]
+}
+
+/** Forms of each case; `all`: each is a row of its own, else a subject takes the first it can. */
+const forms: Readonly<
+  Record<CaseName, { readonly of: readonly CallForm[]; readonly all: boolean }>
+> = {
+  'rtt-sync': { of: ['sync', 'callback'], all: false },
+  'rtt-async': { of: ['promise'], all: true },
+  pipelined: { of: ['promise', 'callback'], all: true },
+  dispatch: { of: ['callback'], all: true },
+  'idle-cpu': { of: ['promise'], all: true },
+}
+
+const base = {
+  placement: 'two-cpus',
+  awake: true,
+  payloadBytes: 64,
+  inFlight: 1,
+  connections: 1,
+} as const
+
+function bouts(quick: boolean): Bout[] {
+  const durationMs = quick ? 700 : 1500
+  const usual = { ...base, durationMs }
+  const quickBouts: Bout[] = [
+    { ...usual, case: 'rtt-sync' },
+    { ...usual, case: 'rtt-sync', awake: false },
+    { ...usual, case: 'rtt-sync', placement: 'one-cpu' },
+    { ...usual, case: 'rtt-sync', placement: 'one-cpu', awake: false },
+    { ...usual, case: 'rtt-async' },
+    { ...usual, case: 'pipelined', inFlight: 64 },
+    { ...usual, case: 'dispatch' },
+    { ...usual, case: 'idle-cpu', connections: 100, durationMs: 5000 },
+  ]
+  if (quick) return quickBouts
+  return [
+    ...quickBouts,
+    ...[0, 1024, 16384].map((payloadBytes): Bout => ({ ...usual, case: 'rtt-sync', payloadBytes })),
+    ...[16, 256].map((inFlight): Bout => ({ ...usual, case: 'pipelined', inFlight })),
+    ...[1024, 65536].map((payloadBytes): Bout => ({ ...usual, case: 'dispatch', payloadBytes })),
+  ]
+}
+
+export interface Selection {
+  readonly quick: boolean
+  readonly cases: ReadonlySet<string>
+  readonly subjects: readonly Subject[]
+  readonly repetitions: number | undefined
+}
+
+export const caseNames: readonly CaseName[] = Object.keys(forms) as CaseName[]
+
+export function makePlan(selection: Selection, cpus: Cpus): Plan {
+  const rows: Row[] = []
+  const notes = new Set<string>()
+  if (!cpus.taskset) notes.add('unpinned: taskset (package util-linux) is missing or not allowed')
+  for (const bout of bouts(selection.quick)) {
+    if (!selection.cases.has(bout.case)) continue
+    const placement = place(cpus, bout.placement)
+    if (placement === undefined) {
+      notes.add(`no rows ${bout.placement}: this process may use CPUs ${cpus.usable.join(', ')}`)
+      continue
+    }
+    for (const subject of selection.subjects) {
+      for (const task of tasksOf(bout, subject))
+        rows.push({ task, subject: subject.name, placement })
+    }
+  }
+  return {
+    rows,
+    repetitions: selection.repetitions ?? (selection.quick ? 5 : 7),
+    notes: [...notes],
+  }
+}
+
+function tasksOf(bout: Bout, subject: Subject): Task[] {
+  const { of, all } = forms[bout.case]
+  const tasks = waitsOf(bout).flatMap((wait) =>
+    of
+      .map(
+        (form): Task => ({
+          case: bout.case,
+          form,
+          wait,
+          payloadBytes: bout.payloadBytes,
+          inFlight: bout.inFlight,
+          connections: bout.connections,
+          warmupMs: 250,
+          durationMs: bout.durationMs,
+        }),
+      )
+      .filter((task) => subject.refuses(task) === undefined)
+      .slice(0, all ? of.length : 1),
+  )
+  return tasks
+}
+
+function waitsOf(bout: Bout): readonly Wait[] {
+  if (!bout.awake) return ['sleep']
+  // Two spinning sides on one CPU only wait for the end of each other's slice.
+  return bout.placement === 'one-cpu' ? ['adaptive', 'own'] : ['spin', 'adaptive', 'own']
+}

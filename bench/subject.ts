@@ -1,0 +1,71 @@
+// What a subject of the benchmark is: something that carries messages between two processes. Either it
+// says how its server and its client do one message (`sides`: the harness starts a Node process for
+// each, the case drives them), or it brings a program that measures by itself (`program`).
+//
+// To add one: a file in bench/subjects that exports a Subject, and its line in subjects/index.ts.
+// Libraries are imported inside serve() and connect(): a peer that is not installed fails its own rows.
+import type { Measurement, Placement, Task } from './task.js'
+
+interface SubjectBase {
+  readonly name: string
+  /** One line for the report: what it is, in which version. */
+  readonly about: string
+  /** Why this subject does not take part in a task; undefined: it does. */
+  refuses(task: Task): string | undefined
+  /** How often the bytes of a message (of request and answer, for a call) are copied on their way. */
+  copies(task: Task): number
+}
+
+export interface SidesSubject extends SubjectBase {
+  readonly kind: 'sides'
+  /** In the server's process. Resolves when clients can connect. */
+  serve(task: Task, path: string, work: ServerWork): Promise<Serving>
+  /** In the client's process. */
+  connect(task: Task, path: string): Promise<ClientSide>
+}
+
+export interface ProgramSubject extends SubjectBase {
+  readonly kind: 'program'
+  measure(task: Task, placement: Placement): Promise<Measurement>
+}
+
+export type Subject = SidesSubject | ProgramSubject
+
+/** The server's work, the same for every subject. */
+export interface ServerWork {
+  /** Reads the whole request and writes an answer, in memory that the next call overwrites. */
+  answer(request: Uint8Array): Uint8Array
+  /** A feed of dispatches for one connection. */
+  feed(publisher: Publisher): Feed
+}
+
+/** How a subject's server sends one message unasked. */
+export interface Publisher {
+  /** False: not taken, call `feed.drained()` when there is room again. The memory is used again. */
+  publish(payload: Uint8Array): boolean
+  /** Before and after a burst, where the transport can put messages together. */
+  cork?(): void
+  uncork?(): void
+}
+
+export interface Feed {
+  start(): void
+  stop(): void
+  drained(): void
+}
+
+export interface Serving {
+  close(): Promise<void>
+}
+
+/** One connection. What a subject cannot do is left out, and `refuses` says so. */
+export interface ClientSide {
+  /** Blocks. The answer may lie in `into`. */
+  requestSync?(payload: Uint8Array, into: Uint8Array): Uint8Array
+  request?(payload: Uint8Array): Promise<Uint8Array>
+  /** An error ends the process: a measurement has no use for half of the answers. */
+  requestCallback?(payload: Uint8Array, done: (answer: Uint8Array) => void): void
+  /** Makes the server's feed start; each payload is the receiver's own. */
+  subscribe?(onPayload: (payload: Uint8Array) => void): void
+  close(): Promise<void>
+}

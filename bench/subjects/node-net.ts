@@ -1,0 +1,135 @@
+// node:net over a Unix socket: what a Node.js user has without any library. Messages are framed by
+// 8 bytes (payload bytes, kind), written by one write() each; writes of one turn go out together.
+import net from 'node:net'
+import type { ClientSide, Publisher, ServerWork, Serving, SidesSubject } from '../subject.js'
+import type { Task } from '../task.js'
+
+const HEADER_BYTES = 8
+const KIND_CALL = 0
+const KIND_SUBSCRIBE = 1
+const KIND_DISPATCH = 2
+
+export const nodeNet: SidesSubject = {
+  kind: 'sides',
+  name: 'node-net',
+  about: `node:net of Node.js ${process.versions.node}, Unix stream socket, frames of 8 bytes + payload`,
+  refuses: (task) => {
+    if (task.form === 'sync' && task.case === 'rtt-sync') return 'node:net cannot block'
+    return task.wait === 'own' ? undefined : 'node:net sleeps in epoll, always'
+  },
+  // Into the frame, into the kernel, out of the kernel; answers the same.
+  copies: (task) => (task.case === 'dispatch' ? 3 : 6),
+  serve,
+  connect,
+}
+
+function writeFrame(socket: net.Socket, kind: number, payload: Uint8Array): void {
+  // A frame of its own: write() may still need the memory when the payload is filled again.
+  const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length)
+  frame.writeUInt32LE(payload.length, 0)
+  frame.writeUInt32LE(kind, 4)
+  frame.set(payload, HEADER_BYTES)
+  socket.write(frame)
+}
+
+/** Cuts what arrives into frames. A payload is a part of Node's own fresh read buffer: no copy. */
+class FrameReader {
+  #rest: Buffer | undefined
+  readonly #onFrame: (kind: number, payload: Uint8Array) => void
+
+  constructor(onFrame: (kind: number, payload: Uint8Array) => void) {
+    this.#onFrame = onFrame
+  }
+
+  push(chunk: Buffer): void {
+    const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk])
+    let offset = 0
+    while (bytes.length - offset >= HEADER_BYTES) {
+      const end = offset + HEADER_BYTES + bytes.readUInt32LE(offset)
+      if (end > bytes.length) break
+      this.#onFrame(bytes.readUInt32LE(offset + 4), bytes.subarray(offset + HEADER_BYTES, end))
+      offset = end
+    }
+    this.#rest = offset === bytes.length ? undefined : bytes.subarray(offset)
+  }
+}
+
+async function serve(_task: Task, path: string, work: ServerWork): Promise<Serving> {
+  const server = net.createServer((socket) => {
+    const publisher: Publisher = {
+      publish: (payload) => {
+        if (socket.writableNeedDrain) return false
+        writeFrame(socket, KIND_DISPATCH, payload)
+        return true
+      },
+      cork: () => socket.cork(),
+      uncork: () => socket.uncork(),
+    }
+    const feed = work.feed(publisher)
+    const reader = new FrameReader((kind, payload) => {
+      if (kind === KIND_SUBSCRIBE) feed.start()
+      else writeFrame(socket, KIND_CALL, work.answer(payload))
+    })
+    socket.on('data', (chunk) => {
+      socket.cork()
+      reader.push(chunk)
+      socket.uncork()
+    })
+    socket.on('drain', () => feed.drained())
+    socket.on('close', () => feed.stop())
+    socket.on('error', () => {}) // a client that leaves in the middle of a feed: 'close' follows
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(path, resolve)
+  })
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+      }),
+  }
+}
+
+async function connect(task: Task, path: string): Promise<ClientSide> {
+  const socket = net.connect(path)
+  await new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve)
+    socket.once('error', reject)
+  })
+  const waiting: ((answer: Uint8Array) => void)[] = [] // answers come in order
+  let onPayload: (payload: Uint8Array) => void = () => {}
+  const reader = new FrameReader((kind, payload) => {
+    if (kind === KIND_DISPATCH) onPayload(payload)
+    else waiting.shift()?.(payload)
+  })
+  socket.on('data', (chunk) => reader.push(chunk))
+
+  const send = (kind: number, payload: Uint8Array): void => {
+    if (task.inFlight > 1 && socket.writableCorked === 0) {
+      socket.cork()
+      process.nextTick(() => socket.uncork())
+    }
+    writeFrame(socket, kind, payload)
+  }
+  return {
+    request: (payload) =>
+      new Promise((resolve) => {
+        waiting.push(resolve)
+        send(KIND_CALL, payload)
+      }),
+    requestCallback: (payload, done) => {
+      waiting.push(done)
+      send(KIND_CALL, payload)
+    },
+    subscribe: (callback) => {
+      onPayload = callback
+      send(KIND_SUBSCRIBE, new Uint8Array(0))
+    },
+    close: () =>
+      new Promise((resolve) => {
+        socket.once('close', () => resolve())
+        socket.destroy()
+      }),
+  }
+}
