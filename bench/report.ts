@@ -12,14 +12,14 @@ export interface Report {
   readonly goals: readonly Verdict[]
 }
 
-/** A rule below the heading and two spaces between columns: wide enough as it is. */
+/** No lines: the table is wide enough as it is. */
+const noLines = ['top', 'bottom', 'left', 'right', 'mid', 'middle'].flatMap((side) => [
+  [side, ''],
+  ...['mid', 'left', 'right'].map((end) => [`${side}-${end}`, '']),
+])
 const layout = {
   style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
-  chars: {
-    ...{ top: '', 'top-mid': '', 'top-left': '', 'top-right': '' },
-    ...{ bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '' },
-    ...{ left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '' },
-  },
+  chars: Object.fromEntries(noLines) as Record<string, string>,
 }
 
 function figure(value: number | null, digits = 3): string {

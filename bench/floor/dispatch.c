@@ -2,10 +2,10 @@
  *
  *   dispatch --payload 64 --batch 64 --client-cpu 1 --server-cpu 0
  *
- * The server writes each payload into private memory and copies it into the ring; it publishes after
- * `batch` records. The client takes all it finds: each record is copied out into a 64 KiB slab that is
- * filled by bumping, as the library's owned payloads are, and read in full. Two copies a message.
- * A sample is the time of 1024 messages at the client; the figures are per message. */
+ * The server writes each payload into private memory and copies it into the ring; it publishes
+ * after `batch` records. The client takes all it finds: each record is copied out into a 64 KiB
+ * slab that is filled by bumping, as the library's owned payloads are, and read in full. Two copies
+ * a message. A sample is the time of 1024 messages at the client; the figures are per message. */
 #define _GNU_SOURCE 1 /* memfd_create, ppoll, sched_setaffinity */
 
 #include "payload.h"
@@ -17,10 +17,10 @@
 #define SLAB_BYTES 65536u
 
 /* Ends when the client says so in the word that the library keeps for that. */
-static void serve(const struct pair *pair, const struct segment *segment,
-                  const struct options *options) {
+static void serve(const struct pair* pair, const struct segment* segment,
+                  const struct options* options) {
   struct ring_writer writer = segment_writer(segment, COROIPC_RING_DISPATCH);
-  uint32_t *payload = private_memory(options->payload_bytes);
+  uint32_t* payload = private_memory(options->payload_bytes);
   uint32_t sequence = 0, turns = 0;
   while (__atomic_load_n(&segment->control->client.client_closed, __ATOMIC_RELAXED) == 0) {
     for (uint32_t i = 0; i < options->batch; i++) {
@@ -41,10 +41,10 @@ static void serve(const struct pair *pair, const struct segment *segment,
 }
 
 struct client {
-  const struct doorbell *doorbell;
+  const struct doorbell* doorbell;
   struct ring_reader reader;
   uint32_t payload_bytes;
-  uint8_t *slab;
+  uint8_t* slab;
   uint32_t slab_bytes;
   uint32_t slab_used;
   uint32_t written; /* the writer's position as last loaded */
@@ -53,7 +53,7 @@ struct client {
   uint64_t wrong;
 };
 
-static void receive(struct client *client) {
+static void receive(struct client* client) {
   uint32_t place_bytes = (client->payload_bytes + 7u) & ~7u;
   while (client->written == client->reader.position) {
     client->written = ring_written(&client->reader);
@@ -63,18 +63,18 @@ static void receive(struct client *client) {
     spin_turn(client->doorbell, &client->turns);
   }
   if (client->slab_used + place_bytes > client->slab_bytes) client->slab_used = 0;
-  uint8_t *place = client->slab + client->slab_used;
+  uint8_t* place = client->slab + client->slab_used;
   client->slab_used += place_bytes;
   struct coroipc_record record;
   ring_read(&client->reader, client->written, &record, place, client->payload_bytes);
   ring_release_lazily(&client->reader);
-  uint32_t sum = payload_sum((const uint32_t *)place, record.bytes);
+  uint32_t sum = payload_sum((const uint32_t*)place, record.bytes);
   client->wrong += sum != payload_sum_expected(client->payload_bytes, client->sequence) ||
                    record.sequence != client->sequence;
   client->sequence++;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   struct options options = {.payload_bytes = 64,
                             .ring_bytes = 256 << 10,
                             .batch = 64,

@@ -34,7 +34,7 @@ static inline int pidfd_of(pid_t pid) {
   return fd;
 }
 
-static inline void doorbell_ring(const struct doorbell *doorbell) {
+static inline void doorbell_ring(const struct doorbell* doorbell) {
   const uint8_t byte = COROIPC_SOCKET_DOORBELL;
   if (send(doorbell->socket, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1) return;
   if (errno == EAGAIN) return; /* the queue is full of rings: the peer will wake */
@@ -42,7 +42,7 @@ static inline void doorbell_ring(const struct doorbell *doorbell) {
 }
 
 /* Takes one ring. There is rarely a second, and one left over only wakes once more for nothing. */
-static inline void doorbell_take(const struct doorbell *doorbell) {
+static inline void doorbell_take(const struct doorbell* doorbell) {
   uint8_t byte;
   ssize_t got = recv(doorbell->socket, &byte, 1, MSG_DONTWAIT);
   if (got == 1 || (got < 0 && errno == EAGAIN)) return;
@@ -51,17 +51,17 @@ static inline void doorbell_take(const struct doorbell *doorbell) {
 }
 
 /* After ring_publish. */
-static inline void reader_wake(const struct doorbell *doorbell, struct ring_writer *writer) {
-  /* ORDER sleep-armed (seq_cst; pairs with reader_arm): this load comes after the publication in the
-   * one order of all seq_cst accesses; either we see the flag, or the reader's second look sees the
-   * record. */
+static inline void reader_wake(const struct doorbell* doorbell, struct ring_writer* writer) {
+  /* ORDER sleep-armed (seq_cst; pairs with reader_arm): this load comes after the publication in
+   * the one order of all seq_cst accesses; either we see the flag, or the reader's second look sees
+   * the record. */
   if (__atomic_load_n(&writer->words->reader_sleep, __ATOMIC_SEQ_CST) != 0 &&
       __atomic_exchange_n(&writer->words->reader_sleep, 0, __ATOMIC_SEQ_CST) != 0)
     doorbell_ring(doorbell);
 }
 
 /* True: nothing there, the caller may block. */
-static inline bool reader_arm(struct ring_reader *reader) {
+static inline bool reader_arm(struct ring_reader* reader) {
   ring_release(reader);
   /* ORDER sleep-armed: see reader_wake. */
   __atomic_store_n(&reader->words->reader_sleep, 1, __ATOMIC_SEQ_CST);
@@ -71,18 +71,20 @@ static inline bool reader_arm(struct ring_reader *reader) {
 }
 
 /* The client's blocking wait. */
-static inline void doorbell_wait_poll(const struct doorbell *doorbell) {
+static inline void doorbell_wait_poll(const struct doorbell* doorbell) {
   struct pollfd fds[2] = {{doorbell->socket, POLLIN, 0}, {doorbell->peer, POLLIN, 0}};
   struct timespec stall = {STALL_MS / 1000, 0};
   int ready = ppoll(fds, 2, &stall, NULL);
   if (ready < 0 && errno == EINTR) return;
   if (ready <= 0) fail(ready == 0 ? "ppoll: the other side stalled" : "ppoll");
-  if (fds[0].revents & POLLIN) doorbell_take(doorbell);
-  else if (fds[1].revents) fail("the other side died");
+  if (fds[0].revents & POLLIN)
+    doorbell_take(doorbell);
+  else if (fds[1].revents)
+    fail("the other side died");
 }
 
 /* The server's: an epoll set, as a server with many connections has one. */
-static inline int doorbell_epoll(const struct doorbell *doorbell) {
+static inline int doorbell_epoll(const struct doorbell* doorbell) {
   int set = epoll_create1(EPOLL_CLOEXEC);
   if (set < 0) fail("epoll_create1");
   struct epoll_event event = {.events = EPOLLIN, .data.fd = doorbell->socket};
@@ -92,7 +94,7 @@ static inline int doorbell_epoll(const struct doorbell *doorbell) {
   return set;
 }
 
-static inline void doorbell_wait_epoll(const struct doorbell *doorbell, int set) {
+static inline void doorbell_wait_epoll(const struct doorbell* doorbell, int set) {
   struct epoll_event events[2];
   int ready = epoll_wait(set, events, 2, STALL_MS);
   if (ready < 0 && errno == EINTR) return;

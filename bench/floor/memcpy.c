@@ -3,13 +3,13 @@
  *
  *   memcpy --payload 65536 --ring 2097152 --client-cpu 1
  *
- * Copies private memory to successive places of a region of `ring` bytes and reads the region's last
- * word, so that small payloads stay in the cache and large ones do not, as with a ring. */
+ * Copies private memory to successive places of a region of `ring` bytes and reads the region's
+ * last word, so that small payloads stay in the cache and large ones do not, as with a ring. */
 #define _GNU_SOURCE 1 /* memfd_create, ppoll, sched_setaffinity */
 
 #include "program.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   struct options options = {.payload_bytes = 64,
                             .ring_bytes = 256 << 10,
                             .batch = 1,
@@ -24,8 +24,8 @@ int main(int argc, char **argv) {
     return 2;
   }
   pin(options.client_cpu);
-  uint8_t *source = private_memory(options.payload_bytes);
-  uint8_t *region = private_memory(options.ring_bytes);
+  uint8_t* source = private_memory(options.payload_bytes);
+  uint8_t* region = private_memory(options.ring_bytes);
   /* Long enough that the reading of the clock does not count. */
   uint32_t per_sample = options.payload_bytes < 65536 ? 65536 / options.payload_bytes : 1;
   struct samples samples;
@@ -44,8 +44,10 @@ int main(int argc, char **argv) {
       offset += options.payload_bytes;
     }
     uint64_t now = now_ns();
-    if (begin != 0) samples_add(&samples, now - last);
-    else if (now >= warm) begin = now;
+    if (begin != 0)
+      samples_add(&samples, now - last);
+    else if (now >= warm)
+      begin = now;
     last = now;
   }
   report("memcpy", &options, &samples, per_sample, (uint64_t)samples.count * per_sample,

@@ -1,20 +1,20 @@
 /* payload.h: what every subject of the benchmark writes into a payload and reads out of it again.
  *
  * A payload is a row of little-endian u32 words: word[i] = seed + i. Its checksum is the wrapping
- * sum of all words, so whoever knows the seed knows the sum without a second buffer. bench/payload.ts
- * is the same in TypeScript. A subject that hands over memory without anybody writing and reading it
- * would measure nothing that a user pays for. */
+ * sum of all words, so whoever knows the seed knows the sum without a second buffer.
+ * bench/payload.ts is the same in TypeScript. A subject that hands over memory without anybody
+ * writing and reading it would measure nothing that a user pays for. */
 #ifndef COROIPC_BENCH_PAYLOAD_H
 #define COROIPC_BENCH_PAYLOAD_H
 
 #include <stdint.h>
 
-static inline void payload_fill(uint32_t *words, uint32_t bytes, uint32_t seed) {
+static inline void payload_fill(uint32_t* words, uint32_t bytes, uint32_t seed) {
   uint32_t count = bytes / 4;
   for (uint32_t i = 0; i < count; i++) words[i] = seed + i;
 }
 
-static inline uint32_t payload_sum(const uint32_t *words, uint32_t bytes) {
+static inline uint32_t payload_sum(const uint32_t* words, uint32_t bytes) {
   uint32_t count = bytes / 4;
   uint32_t sum = 0;
   for (uint32_t i = 0; i < count; i++) sum += words[i];

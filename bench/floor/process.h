@@ -33,7 +33,7 @@ static inline struct pair fork_pair(void) {
 }
 
 /* In the client, after it told the server to end. */
-static inline void join_server(const struct pair *pair) {
+static inline void join_server(const struct pair* pair) {
   int status = 0;
   if (waitpid(pair->server, &status, 0) != pair->server) fail("waitpid");
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
@@ -43,7 +43,7 @@ static inline void join_server(const struct pair *pair) {
 }
 
 /* A look costs nothing; a check for a dead peer in each would. Called in every turn of a spin. */
-static inline void spin_turn(const struct doorbell *doorbell, uint32_t *turns) {
+static inline void spin_turn(const struct doorbell* doorbell, uint32_t* turns) {
   if ((++*turns & 0xfffffu) != 0) return;
   struct pollfd peer = {doorbell->peer, POLLIN, 0};
   if (poll(&peer, 1, 0) != 0) fail("the other side died");

@@ -1,6 +1,7 @@
-/* program.h: what the floor programs share around the thing they measure: arguments, pinning, clock,
- * samples, and the one JSON object that each prints on stdout. The harness repeats and interleaves;
- * a program measures once. Any failure ends both processes with a message and a code that is not 0. */
+/* program.h: what the floor programs share around the thing they measure: arguments, pinning,
+ * clock, samples, and the one JSON object that each prints on stdout. The harness repeats and
+ * interleaves; a program measures once. Any failure ends both processes with a message and a code
+ * that is not 0. */
 #ifndef COROIPC_BENCH_PROGRAM_H
 #define COROIPC_BENCH_PROGRAM_H
 
@@ -31,19 +32,20 @@ struct options {
   bool sleeping; /* --wait sleep; else spin */
 };
 
-/* One array that is filled in the measured loop: touched before, so that no page fault is measured. */
+/* One array that is filled in the measured loop: touched before, so that no page fault is measured.
+ */
 struct samples {
-  uint32_t *ns;
+  uint32_t* ns;
   uint32_t count;
 };
 
-__attribute__((noreturn)) static inline void fail(const char *what) {
+__attribute__((noreturn)) static inline void fail(const char* what) {
   fprintf(stderr, "%s: %s\n", what, errno ? strerror(errno) : "failed");
   exit(1);
 }
 
-static inline uint32_t number_argument(const char *name, const char *text, uint32_t max) {
-  char *end = NULL;
+static inline uint32_t number_argument(const char* name, const char* text, uint32_t max) {
+  char* end = NULL;
   errno = 0;
   unsigned long value = strtoul(text, &end, 10);
   if (errno || end == text || *end != '\0' || *text == '-' || value > max) {
@@ -54,13 +56,16 @@ static inline uint32_t number_argument(const char *name, const char *text, uint3
 }
 
 /* `options` holds the program's defaults when it comes in. */
-static inline void parse_options(int argc, char **argv, struct options *options) {
-  static const struct option known[] = {
-      {"wait", required_argument, NULL, 'w'},       {"payload", required_argument, NULL, 'p'},
-      {"ring", required_argument, NULL, 'r'},       {"batch", required_argument, NULL, 'b'},
-      {"warmup-ms", required_argument, NULL, 'u'},  {"duration-ms", required_argument, NULL, 'd'},
-      {"client-cpu", required_argument, NULL, 'c'}, {"server-cpu", required_argument, NULL, 's'},
-      {NULL, 0, NULL, 0}};
+static inline void parse_options(int argc, char** argv, struct options* options) {
+  static const struct option known[] = {{"wait", required_argument, NULL, 'w'},
+                                        {"payload", required_argument, NULL, 'p'},
+                                        {"ring", required_argument, NULL, 'r'},
+                                        {"batch", required_argument, NULL, 'b'},
+                                        {"warmup-ms", required_argument, NULL, 'u'},
+                                        {"duration-ms", required_argument, NULL, 'd'},
+                                        {"client-cpu", required_argument, NULL, 'c'},
+                                        {"server-cpu", required_argument, NULL, 's'},
+                                        {NULL, 0, NULL, 0}};
   int option;
   while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
     switch (option) {
@@ -129,31 +134,31 @@ static inline uint64_t now_ns(void) {
 }
 
 /* Memory of this process alone, page aligned and already faulted in. */
-static inline void *private_memory(size_t bytes) {
+static inline void* private_memory(size_t bytes) {
   size_t pages = (bytes + 4095) & ~(size_t)4095;
-  void *memory = mmap(NULL, pages ? pages : 4096, PROT_READ | PROT_WRITE,
+  void* memory = mmap(NULL, pages ? pages : 4096, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) fail("mmap");
   return memory;
 }
 
-static inline void samples_prepare(struct samples *samples) {
+static inline void samples_prepare(struct samples* samples) {
   samples->ns = private_memory(SAMPLES_MAX * sizeof(uint32_t));
   samples->count = 0;
 }
 
-static inline void samples_add(struct samples *samples, uint64_t ns) {
+static inline void samples_add(struct samples* samples, uint64_t ns) {
   if (samples->count < SAMPLES_MAX)
     samples->ns[samples->count++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
 }
 
-static int compare_u32(const void *left, const void *right) {
-  uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+static int compare_u32(const void* left, const void* right) {
+  uint32_t a = *(const uint32_t*)left, b = *(const uint32_t*)right;
   return a < b ? -1 : a > b;
 }
 
 /* Nearest rank, as bench/statistics.ts does it. `samples` are sorted. */
-static inline uint32_t quantile(const struct samples *samples, double fraction) {
+static inline uint32_t quantile(const struct samples* samples, double fraction) {
   if (samples->count == 0) return 0;
   double rank = fraction * samples->count;
   uint32_t index = (uint32_t)rank;
@@ -162,7 +167,7 @@ static inline uint32_t quantile(const struct samples *samples, double fraction) 
 }
 
 /* `operations` in `elapsed_ns`; each sample stands for `operations_per_sample` of them. */
-static inline void report(const char *floor, const struct options *options, struct samples *samples,
+static inline void report(const char* floor, const struct options* options, struct samples* samples,
                           uint32_t operations_per_sample, uint64_t operations, uint64_t elapsed_ns,
                           uint64_t wrong) {
   qsort(samples->ns, samples->count, sizeof(uint32_t), compare_u32);

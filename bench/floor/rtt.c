@@ -1,13 +1,14 @@
-/* rtt.c: the floor of a blocking round trip: what two C processes need for a call over the library's
- * layout when nothing is in their way.
+/* rtt.c: the floor of a blocking round trip: what two C processes need for a call over the
+ * library's layout when nothing is in their way.
  *
  *   rtt --wait spin  --payload 64 --client-cpu 1 --server-cpu 0    both sides awake
- *   rtt --wait sleep --payload 64 --client-cpu 1 --server-cpu 0    both sides asleep between messages
+ *   rtt --wait sleep --payload 64 --client-cpu 1 --server-cpu 0    both sides asleep between
+ * messages
  *
- * A call: the client writes its payload into private memory, copies it into the ring, publishes; the
- * server copies it out, reads all of it, writes an answer of the same size whose seed is the sum it
- * read, copies that in; the client copies it out and reads all of it. Four copies. A sample runs from
- * one answer read to the next, with one reading of the clock. */
+ * A call: the client writes its payload into private memory, copies it into the ring, publishes;
+ * the server copies it out, reads all of it, writes an answer of the same size whose seed is the
+ * sum it read, copies that in; the client copies it out and reads all of it. Four copies. A sample
+ * runs from one answer read to the next, with one reading of the clock. */
 #define _GNU_SOURCE 1 /* memfd_create, ppoll, sched_setaffinity */
 
 #include "doorbell.h"
@@ -28,7 +29,7 @@ struct side {
 };
 
 /* Waits until something is published and returns how far. */
-static uint32_t wait_for_record(struct side *side) {
+static uint32_t wait_for_record(struct side* side) {
   uint32_t turns = 0;
   for (;;) {
     uint32_t written = ring_written(&side->reader);
@@ -36,13 +37,16 @@ static uint32_t wait_for_record(struct side *side) {
     if (!side->sleeping) {
       spin_turn(&side->doorbell, &turns);
     } else if (reader_arm(&side->reader)) {
-      if (side->epoll < 0) doorbell_wait_poll(&side->doorbell);
-      else doorbell_wait_epoll(&side->doorbell, side->epoll);
+      if (side->epoll < 0)
+        doorbell_wait_poll(&side->doorbell);
+      else
+        doorbell_wait_epoll(&side->doorbell, side->epoll);
     }
   }
 }
 
-static void send_record(struct side *side, const struct coroipc_record *record, const void *payload) {
+static void send_record(struct side* side, const struct coroipc_record* record,
+                        const void* payload) {
   uint32_t turns = 0;
   /* One call in flight: room is missing only until the other side's lazy release. */
   while (!ring_write(&side->writer, record, payload)) spin_turn(&side->doorbell, &turns);
@@ -50,9 +54,9 @@ static void send_record(struct side *side, const struct coroipc_record *record, 
   if (side->sleeping) reader_wake(&side->doorbell, &side->writer);
 }
 
-static void serve(struct side *side, const struct options *options) {
-  uint32_t *request = private_memory(options->payload_bytes);
-  uint32_t *answer = private_memory(options->payload_bytes);
+static void serve(struct side* side, const struct options* options) {
+  uint32_t* request = private_memory(options->payload_bytes);
+  uint32_t* answer = private_memory(options->payload_bytes);
   for (;;) {
     struct coroipc_record record;
     uint32_t written = wait_for_record(side);
@@ -70,15 +74,15 @@ static void serve(struct side *side, const struct options *options) {
 }
 
 struct client {
-  struct side *side;
+  struct side* side;
   uint32_t payload_bytes;
-  uint32_t *request;
-  uint32_t *answer;
+  uint32_t* request;
+  uint32_t* answer;
   uint32_t sequence;
   uint64_t wrong;
 };
 
-static void call(struct client *client) {
+static void call(struct client* client) {
   uint32_t seed = client->sequence++;
   payload_fill(client->request, client->payload_bytes, seed);
   struct coroipc_record record = {.bytes = client->payload_bytes,
@@ -97,7 +101,7 @@ static void call(struct client *client) {
                    sum != payload_sum_expected(client->payload_bytes, answer_seed);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   struct options options = {.payload_bytes = 64,
                             .ring_bytes = 64 << 10,
                             .batch = 1,
@@ -112,7 +116,8 @@ int main(int argc, char **argv) {
     return 2;
   }
   if (!options.sleeping && options.client_cpu >= 0 && options.client_cpu == options.server_cpu) {
-    fprintf(stderr, "--wait spin: expected two CPUs, got one: each would wait for the other's slice\n");
+    fprintf(stderr,
+            "--wait spin: expected two CPUs, got one: each would wait for the other's slice\n");
     return 2;
   }
   struct segment segment = segment_create(options.ring_bytes);
