@@ -25,10 +25,10 @@
       'target_name': 'libcoroipc',
       'product_name': 'libcoroipc',
       'type': 'shared_library',
+      # gyp takes the whole of a static library into a shared one.
       'dependencies': ['coroipc_core'],
       'sources': ['coroipc.map'],
       'libraries': [
-        '-Wl,--whole-archive <(PRODUCT_DIR)/obj.target/coroipc_core.a -Wl,--no-whole-archive',
         '-Wl,--version-script=<(module_root_dir)/coroipc.map',
         '-Wl,-z,defs',
         '-pthread',
@@ -41,7 +41,7 @@
       'sources': ['<!@(node -p "<(sources_of)" addon)'],
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
       # As system headers, since they are not held to our warnings.
-      'cflags': ['-isystem <!(node -p "require(\'node-addon-api\').include_dir")'],
+      'cflags': ['-isystem', '<!(node -p "require(\'path\').resolve(require(\'node-addon-api\').include_dir)")'],
       # Nor does it hand the core's functions on to whoever else is loaded.
       'libraries': ['-pthread', '-Wl,--exclude-libs,ALL'],
     },

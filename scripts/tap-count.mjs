@@ -17,53 +17,67 @@ export class Count {
   }
 }
 
-/**
- * Counts the TAP of one stream. `onEnd` is called with the counts of each outermost group (a file) as it ends.
- * `label` precedes the names of what failed or was skipped.
- */
-export function countTap(stream, { label = '', onGroup = () => {} } = {}) {
+/** Counts the TAP of one stream; `label` precedes the names of what failed or was skipped. */
+export function countTap(stream, { label }) {
   return new Promise((resolve) => {
-    const finished = follow(new Parser(), label === '' ? [] : [label], onGroup)
-    stream.pipe(finished.parser)
-    finished.parser.on('complete', (results) => {
-      const count = finished.count
-      // A plan that was not kept, or TAP that never came: nothing below says so, hence it counts as one failure.
+    const { parser, count } = follow(new Parser(), [label])
+    stream.pipe(parser)
+    parser.on('complete', (results) => {
+      // A plan that was not kept, or TAP that never came: nothing below says so, hence it is one failure.
       if (!results.ok && count.failed.length === 0) {
         const why =
           results.bailout ||
-          results.failures?.map((failure) => failure.tapError ?? failure.name).join('; ') ||
-          'no tests ran'
-        count.failed.push({ name: [label, why].filter(Boolean).join(': '), details: '' })
+          results.failures?.map((failure) => failure.tapError ?? failure.name).join('; ')
+        count.failed.push({ name: `${label}: ${why || 'no tests ran'}`, details: '' })
       }
       resolve(count)
     })
   })
 }
 
-function follow(parser, path, onGroup) {
+/** Follows one parser and those below it. `count` is complete when the parser is. */
+function follow(parser, path) {
   const count = new Count()
   let below // the group whose closing line comes next
-  parser.on('child', (child) => {
-    below = follow(child, [...path, child.name], onGroup)
-  })
-  parser.on('assert', (assertion) => {
+  const close = (assertion) => {
     const group = below
     below = undefined
+    // A group that failed for a reason of its own: it was killed, or its plan was not kept.
+    if (assertion?.ok === false && group.count.failed.length === 0) {
+      group.count.failed.push({ name: group.path.join(' > '), details: detailsOf(assertion) })
+    }
+    count.add(group.count)
+  }
+  parser.on('child', (child) => {
+    if (below !== undefined) close() // cut short: no line of its own
+    const inner = [...path, child.name].filter(Boolean)
+    below = { path: inner, ...follow(child, inner) }
+  })
+  parser.on('assert', (assertion) => {
     const name = [...path, assertion.name].filter(Boolean).join(' > ')
-    const details = assertion.diag === null ? '' : JSON.stringify(assertion.diag, null, 2)
-    if (group !== undefined) {
-      count.add(group.count)
-      if (group.count.total === 0 && assertion.skip)
-        count.skipped.push({ name, reason: reasonOf(assertion.skip) })
-      else if (!assertion.ok && group.count.failed.length === 0)
-        count.failed.push({ name, details })
-      if (path.length === 0) onGroup(assertion, group.count)
-    } else if (assertion.skip || assertion.todo) {
+    if (below !== undefined && below.path.at(-1) === assertion.name && !assertion.skip) {
+      return close(assertion)
+    }
+    if (below !== undefined) close()
+    if (assertion.skip || assertion.todo) {
       count.skipped.push({ name, reason: reasonOf(assertion.skip || assertion.todo) })
     } else if (assertion.ok) count.passed++
-    else count.failed.push({ name, details })
+    else count.failed.push({ name, details: detailsOf(assertion) })
+  })
+  parser.on('complete', () => {
+    if (below !== undefined) close()
   })
   return { parser, count }
 }
 
+/** What tap says about a failure, for people: where, what, the difference. */
+function detailsOf({ diag }) {
+  if (!diag) return ''
+  const { at, diff, source, stack, compare: _, ...rest } = diag
+  const where = at?.fileName ? `${at.fileName}:${at.lineNumber}:${at.columnNumber}` : undefined
+  const others = Object.entries(rest).map(([key, value]) =>
+    typeof value === 'string' ? `${key}: ${value}` : `${key}: ${JSON.stringify(value)}`,
+  )
+  return [where, ...others, diff ?? source, diff ? undefined : stack].filter(Boolean).join('\n')
+}
 const reasonOf = (text) => (typeof text === 'string' ? text : 'no reason given')

@@ -1,4 +1,7 @@
-// Runs the tests: native programs, then tap over the emitted TypeScript, then the system tests on other Node.js versions.
+// Runs the tests: native programs, then emitted TypeScript, then the system tests on other Node.js versions.
+// Each is a program that writes TAP, by check.h or by tap, and gets a process group of its own and a time limit:
+// a crash or a hang is a failure with a name, and leaves no process behind. (tap's own runner also works,
+// `npx tap build/test/ipcs/server.test.js`; but after a file that hangs it loses the result of the next one.)
 //
 //   npm test                             everything; builds first
 //   npm test -- ring system/             only files whose path contains one of these
@@ -7,7 +10,7 @@
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -59,108 +62,105 @@ function report(name, count, seconds) {
     console.log(`     not ok ${name}\n${details.replace(/^/gm, '       ')}`.trimEnd())
 }
 
-/** Runs a native test and counts its TAP; a crash or a hang is a failure with a name. */
-async function runNative(program, label, env = {}) {
+/** Runs one test program and counts its TAP. */
+async function runTest(label, command, args, env = {}) {
   const started = performance.now()
-  const child = spawn(program, {
+  if (!existsSync(args.at(-1) ?? command)) {
+    const count = new Count()
+    count.failed.push({ name: `${label}: not built`, details: '' })
+    return finish(label, count, 0)
+  }
+  const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...env },
-    detached: true,
+    env: { ...process.env, TAP_TIMEOUT: options.timeout, ...env },
+    detached: true, // a process group of its own
   })
+  const killGroup = () => {
+    try {
+      if (child.pid) process.kill(-child.pid, 'SIGKILL')
+    } catch {} // nobody left in it
+  }
   let late = false
+  // tap itself gives up at the limit and says where it stood; whoever has not by then does not get to.
   const timer = setTimeout(() => {
     late = true
-    if (child.pid) process.kill(-child.pid, 'SIGKILL') // the test and what it started
-  }, timeout_ms)
+    killGroup()
+  }, timeout_ms + 5000)
+  const stop = () => {
+    killGroup()
+    process.exit(1)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop)
   const exit = new Promise((resolve) => {
     child.on('error', (error) => resolve({ why: error.message }))
-    child.on('close', (code, signal) => resolve({ code, signal }))
+    child.on('exit', (code, signal) => {
+      killGroup() // what it left running would keep its output open
+      resolve({ code, signal })
+    })
   })
-  const [count, stderr, output, { code, signal, why }] = await Promise.all([
+  const [count, output, stderr, { code, signal, why }] = await Promise.all([
     countTap(child.stdout, { label }),
+    text(child.stdout),
     text(child.stderr),
-    new Promise((resolve) => {
-      let seen = ''
-      child.stdout.on('data', (chunk) => (seen += chunk))
-      child.stdout.on('end', () => resolve(seen))
-    }),
     exit,
   ])
   clearTimeout(timer)
-  const diagnostics = [...output.split('\n').filter((line) => line.startsWith('#')), stderr.trim()]
-    .filter(Boolean)
-    .join('\n')
+  for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, stop)
   const bad =
     why ??
-    (late
-      ? `killed after ${options.timeout} s`
-      : signal
-        ? `died by ${signal}`
-        : ![0, 1, 77].includes(code)
-          ? `exit code ${code}`
-          : undefined)
-  if (bad !== undefined) count.failed.push({ name: `${label}: ${bad}`, details: '' })
-  if (count.failed.length > 0) count.failed[0].details = diagnostics
-  ran++
-  total.add(count)
-  report(label, count, (performance.now() - started) / 1000)
+    (late ? `killed after ${options.timeout} s` : signal ? `died by ${signal}` : undefined) ??
+    (![0, 1, 77].includes(code) || (code === 1 && count.failed.length === 0)
+      ? `exit code ${code}`
+      : undefined)
+  const comments = output.split('\n').filter((line) => /^# (?!Subtest|time=|\{)/.test(line))
+  const running = comments.findLast((line) => line.startsWith('# test: '))
+  if (bad !== undefined) {
+    const where = running?.replace('# test: ', ' in: ') ?? ''
+    count.failed.push({ name: `${label}: ${bad}${where}`, details: '' })
+  }
+  const last = count.failed.at(-1)
+  if (last !== undefined) {
+    const said = comments.filter((line) => !line.startsWith('# test: '))
+    last.details = [last.details, ...said, stderr.trim()].filter(Boolean).join('\n')
+  }
+  return finish(label, count, (performance.now() - started) / 1000)
 }
 
-async function runAllNative(prefix = '', env = {}) {
-  const waiting = tests(/_test\.(cc|c)$/, 'test/native')
+function finish(label, count, seconds) {
+  ran++
+  total.add(count)
+  report(label, count, seconds)
+}
+
+/** Runs the given tests, `jobs` at a time. */
+async function runEach(names, run) {
+  const waiting = [...names]
   const worker = async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-      await runNative(join('build', prefix, name), join(prefix, name), env)
-    }
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) await run(name)
   }
   await Promise.all(Array.from({ length: Number(options.jobs) }, worker))
 }
 
-/** Runs emitted tests with tap under a given Node. */
-async function runTap(files, { node = process.execPath, label = '' } = {}) {
-  if (files.length === 0) return
-  const emitted = files.map((name) => join('build', `${name}.js`))
-  const child = spawn(
-    node,
-    [
-      join(root, 'node_modules/tap/dist/esm/run.mjs'),
-      'run',
-      '--reporter=tap',
-      `--jobs=${options.jobs}`,
-      `--timeout=${options.timeout}`,
-      ...emitted,
-    ],
-    // npm's settings are npm's; tests see what a program started by hand would see.
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, TAP_RCFILE: join(root, '.taprc') },
-    },
+const runNative = (prefix = '', env = {}) =>
+  runEach(tests(/_test\.(cc|c)$/, 'test/native'), (name) =>
+    runTest(join(prefix, name), join('build', prefix, name), [], env),
   )
-  const exit = new Promise((resolve) => child.on('close', resolve))
-  const count = await countTap(child.stdout, {
-    label,
-    onGroup: (file, counted) => {
-      ran++
-      report(`${label === '' ? '' : `${label} `}${file.name}`, counted, (file.time ?? 0) / 1000)
-    },
-  })
-  if ((await exit) !== 0 && count.failed.length === 0)
-    count.failed.push({ name: `${label} tap itself failed`.trim(), details: '' })
-  total.add(count)
-}
+
+const runScripts = (names, { node = process.execPath, label = '' } = {}) =>
+  runEach(names, (name) =>
+    runTest(label + name, node, ['--enable-source-maps', join('build', `${name}.js`)]),
+  )
 
 async function runMatrix() {
   const files = tests(/\.test\.ts$/, 'test/system')
   if (files.length === 0) return
-  const { optionalDependencies } = JSON.parse(
-    await import('node:fs').then((fs) => fs.readFileSync('test/matrix/package.json', 'utf8')),
-  )
+  const { optionalDependencies } = JSON.parse(readFileSync('test/matrix/package.json', 'utf8'))
   for (const name of Object.keys(optionalDependencies)) {
     const node = join(root, 'test/matrix/node_modules', name, 'bin/node')
     const version = existsSync(node)
       ? spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout
       : ''
-    if (version) await runTap(files, { node, label: `Node.js ${version.trim()}` })
+    if (version) await runScripts(files, { node, label: `Node.js ${version.trim()} ` })
     else
       total.skipped.push({
         name: `system tests on ${name}`,
@@ -177,7 +177,7 @@ function build(command, ...args) {
 }
 
 if (!options['no-build']) build(process.execPath, 'scripts/build.mjs')
-if (everything || options.native) await runAllNative()
+if (everything || options.native) await runNative()
 for (const sanitizer of ['asan', 'tsan']) {
   if (!options[sanitizer]) continue
   build(
@@ -190,13 +190,13 @@ for (const sanitizer of ['asan', 'tsan']) {
     String(availableParallelism()),
     sanitizer,
   )
-  await runAllNative(sanitizer, {
+  await runNative(sanitizer, {
     ASAN_OPTIONS: 'detect_leaks=1',
     TSAN_OPTIONS: 'halt_on_error=1',
     UBSAN_OPTIONS: 'print_stacktrace=1',
   })
 }
-if (everything || options.js) await runTap(tests(/\.test\.ts$/))
+if (everything || options.js) await runScripts(tests(/\.test\.ts$/))
 if (everything || options.matrix) await runMatrix()
 
 if (ran === 0 && total.failed.length === 0) total.failed.push({ name: 'no test ran', details: '' })

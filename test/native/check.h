@@ -128,6 +128,7 @@ int main(int argc, char** argv) {
     check_failures = 0;
     check_skipped = NULL;
     check_running = test->name;
+    printf("# test: %s\n", test->name);  // so that a crash or a hang has a name
     test->body();
     int ok = __atomic_load_n(&check_failures, __ATOMIC_RELAXED) == 0;
     printf("%sok %d - %s%s%s\n", ok ? "" : "not ", ++number, test->name,
