@@ -1,0 +1,127 @@
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <limits>
+#include <utility>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U  // 6.3; the C library may be older
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // 5.14
+#endif
+
+namespace coroipc {
+namespace {
+
+constexpr size_t kGranularity = 4096;
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+bool IsSegmentSize(size_t bytes) {
+  return bytes != 0 && bytes % kGranularity == 0 &&
+         bytes <= static_cast<size_t>(std::numeric_limits<off_t>::max());
+}
+
+Status MakeMemory(Fd* fd) {
+  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  int made = memfd_create("coroipc", flags | MFD_NOEXEC_SEAL);
+  if (made < 0 && errno == EINVAL) made = memfd_create("coroipc", flags);  // before 6.3
+  if (made < 0) return SystemError("memfd_create", errno);
+  fd->Reset(made);
+  return COROIPC_OK;
+}
+
+// A shared mapping that a forked child does not get: it could write into its parent's rings.
+Status MapShared(int fd, size_t bytes, uint8_t** data) {
+  void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mapping == MAP_FAILED) return SystemError("mmap", errno);
+  if (madvise(mapping, bytes, MADV_DONTFORK) != 0) {
+    const int error = errno;
+    munmap(mapping, bytes);
+    return SystemError("madvise", error);
+  }
+  *data = static_cast<uint8_t*>(mapping);
+  return COROIPC_OK;
+}
+
+}  // namespace
+
+Segment::Segment(Segment&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+Segment& Segment::operator=(Segment&& other) noexcept {
+  if (this != &other) {
+    Unmap();
+    data_ = std::exchange(other.data_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
+  }
+  return *this;
+}
+
+Segment::~Segment() { Unmap(); }
+
+void Segment::Unmap() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+  data_ = nullptr;
+  bytes_ = 0;
+}
+
+Status Segment::Create(size_t bytes, bool prefault, Segment* segment, Fd* fd) {
+  if (!IsSegmentSize(bytes)) return COROIPC_INVALID_ARGUMENT;
+  Fd memory;
+  Status status = MakeMemory(&memory);
+  if (status != COROIPC_OK) return status;
+  if (ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0)
+    return SystemError("ftruncate", errno);
+  if (prefault) {
+    int result;
+    do {
+      result = fallocate(memory.get(), 0, 0, static_cast<off_t>(bytes));
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) return SystemError("fallocate", errno);
+  }
+  if (fcntl(memory.get(), F_ADD_SEALS, kSeals) != 0) return SystemError("fcntl", errno);
+  Segment mapped;
+  status = MapShared(memory.get(), bytes, &mapped.data_);
+  if (status != COROIPC_OK) return status;
+  mapped.bytes_ = bytes;
+  // Locking also fills the page table. Where the limit forbids it the pages are there all the same
+  // and only the table is filled; both are a favour, hence no check.
+  if (prefault && mlock(mapped.data_, bytes) != 0)
+    (void)madvise(mapped.data_, bytes, MADV_POPULATE_WRITE);
+  *segment = std::move(mapped);
+  *fd = std::move(memory);
+  return COROIPC_OK;
+}
+
+Status Segment::Map(int fd, size_t bytes, Segment* segment) {
+  if (!IsSegmentSize(bytes)) return COROIPC_PROTOCOL;
+  // Seals first: before them the size is only a rumour. Pipes, sockets, directories and files of
+  // other file systems have no seals, EINVAL; an O_PATH fd has no fcntl of this kind, EBADF.
+  const int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals) return COROIPC_PROTOCOL;
+  struct stat file;
+  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode)) return COROIPC_PROTOCOL;
+  if (file.st_size < 0 || static_cast<size_t>(file.st_size) != bytes) return COROIPC_PROTOCOL;
+  // memfds of huge pages carry seals too. There a punched hole is not zeros but SIGBUS, once the
+  // pool of huge pages is empty, and a peer can empty it.
+  struct statfs volume;
+  if (fstatfs(fd, &volume) != 0 || volume.f_type != TMPFS_MAGIC) return COROIPC_PROTOCOL;
+  const int mode = fcntl(fd, F_GETFL);
+  if (mode < 0 || (mode & O_ACCMODE) != O_RDWR) return COROIPC_PROTOCOL;
+  Segment mapped;
+  const Status status = MapShared(fd, bytes, &mapped.data_);
+  // EPERM: F_SEAL_WRITE or F_SEAL_FUTURE_WRITE; asked of mmap, since a test beforehand would race.
+  if (status != COROIPC_OK) return coroipc_errno() == EPERM ? COROIPC_PROTOCOL : status;
+  mapped.bytes_ = bytes;
+  *segment = std::move(mapped);
+  return COROIPC_OK;
+}
+
+}  // namespace coroipc

@@ -1,0 +1,45 @@
+// segment.h: sealed shared memory. The server creates it, the client checks type, size and seals
+// before it maps: no peer can shrink it (SIGBUS) or grow it, memfd_create(2), F_ADD_SEALS in
+// fcntl(2). Punching holes stays possible and reads as zeros: bytes like any other.
+#ifndef COROIPC_SRC_SEGMENT_H
+#define COROIPC_SRC_SEGMENT_H
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fd.h"
+#include "status.h"
+
+namespace coroipc {
+
+class Segment {
+ public:
+  Segment() = default;
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+  Segment(Segment&& other) noexcept;
+  Segment& operator=(Segment&& other) noexcept;
+  ~Segment();
+
+  // memfd (CLOEXEC, NOEXEC_SEAL where the kernel has it), sized, sealed SHRINK|GROW|SEAL, mapped,
+  // MADV_DONTFORK. `bytes` is a multiple of 4096. With prefault the pages are allocated and locked
+  // now (mlock is best effort: RLIMIT_MEMLOCK; allocation is not: NO_MEMORY instead of a SIGBUS
+  // later). The fd is for sending and may be closed afterwards: the mapping lives on.
+  static Status Create(size_t bytes, bool prefault, Segment* segment, Fd* fd);
+
+  // PROTOCOL unless `fd` is a memfd-like regular file of exactly `bytes` with those three seals.
+  static Status Map(int fd, size_t bytes, Segment* segment);
+
+  uint8_t* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  bool mapped() const { return data_ != nullptr; }
+  void Unmap();
+
+ private:
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace coroipc
+
+#endif
