@@ -3,7 +3,9 @@
 // disturbance of some seconds hits all rows a little and none alone.
 //
 // Exit code: 0, also when a goal is missed; 1 when a subject failed to run; 2 for wrong arguments.
-import { writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { SingleBar } from 'cli-progress'
 import { judge } from './goals.js'
@@ -96,6 +98,8 @@ async function main(): Promise<number> {
 }
 
 async function measureAll(results: readonly RowResults[], repetitions: number): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'coroipc-bench-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   // Drawn between measurements: a busy timer of the harness would run on a CPU that is measured.
   const bar = process.stderr.isTTY ? new ProgressLine(results.length * repetitions) : undefined
   for (let repetition = 1; repetition <= repetitions; repetition++) {
@@ -111,7 +115,7 @@ async function measureAll(results: readonly RowResults[], repetitions: number): 
         result.add(
           subject.kind === 'program'
             ? await subject.measure(task, placement)
-            : await measurePair(row),
+            : await measurePair(row, folder),
         )
       } catch (error) {
         result.fail(error instanceof Error ? error.message : String(error))
@@ -144,6 +148,9 @@ class ProgressLine {
   }
 }
 
+// The children see the channel close and end; 'exit' takes the folder away.
+process.once('SIGINT', () => process.exit(130))
+process.once('SIGTERM', () => process.exit(143))
 try {
   process.exitCode = await main()
 } catch (error) {

@@ -1,8 +1,6 @@
 // One repetition of one row: starts the server's and the client's process, each on its CPU, waits for
 // what the client measured, and ends both.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -14,10 +12,13 @@ const PATIENCE_MS = 20_000
 /** How long an idle pair is left alone before it is watched: late garbage collections, compilations. */
 const SETTLE_MS = 1500
 
-export async function measurePair(row: Row): Promise<Measurement> {
+let pairs = 0
+
+/** `folder` is where the two meet; it is the caller's. */
+export async function measurePair(row: Row, folder: string): Promise<Measurement> {
   const { task, placement } = row
-  const folder = mkdtempSync(join(tmpdir(), 'coroipc-bench-'))
-  const sideArguments: SideArguments = { subject: row.subject, task, path: join(folder, 'socket') }
+  const path = join(folder, `${++pairs}.sock`)
+  const sideArguments: SideArguments = { subject: row.subject, task, path }
   const patienceMs = PATIENCE_MS + task.warmupMs + task.durationMs
   const sides: Side[] = []
   const start = (role: 'server' | 'client'): Side => {
@@ -36,7 +37,6 @@ export async function measurePair(row: Row): Promise<Measurement> {
   } finally {
     // The client first: a server may wait for its connections to end.
     for (const side of sides.reverse()) await side.close()
-    rmSync(folder, { recursive: true, force: true })
   }
 }
 
