@@ -1,0 +1,226 @@
+/**
+ * What both packages need of a loop: the slab that received payloads are copied to, and the outbox by
+ * which many small messages leave with one native call. For `@coroipc/ipcs` and `@coroipc/ipcc` only.
+ *
+ * Sending, in order, whatever the size:
+ *  - a small message (at most `SMALL_BYTES`) is copied to the outbox at once and gets a row;
+ *  - the outbox is flushed by one microtask that the first message outside a batch queues, by native
+ *    code after onBatch, when `FLUSH_BYTES` are pending or the table is full, and by whoever is about
+ *    to make a direct or blocking native call (`flush` first: that is what keeps a channel in order);
+ *  - anything else goes directly, gathered by the native side.
+ *
+ * Receiving: a payload is a view of the slab and the receiver's own for ever. The slab is filled by
+ * bumping and replaced, never reused, when less than `SLAB_RESERVE` bytes are left after a batch.
+ */
+import type { Addon, Bytes, Loop, OnBatch, OnSent } from './addon.js'
+import { In, Row, Word } from './addon.js'
+
+/** Payloads up to this size are copied to the outbox; larger ones go directly. */
+export const SMALL_BYTES = 2048
+/** Pending bytes at which the outbox is flushed at once. */
+export const FLUSH_BYTES = 4096
+/** Bytes of a slab. */
+export const SLAB_BYTES = 65536
+/** Smaller payloads than this go to the slab, larger ones arrive as a block of their own. */
+export const SLAB_RESERVE = 16384
+
+/** Rows of the table and of the out table. */
+const ROWS = 256
+const EMPTY: Bytes = new Uint8Array(0)
+const settled: Promise<void> = Promise.resolve()
+
+/** A row that the native side did not take: what it was, and why. `payload` is a copy. */
+export interface FailedRow {
+  readonly connection: number
+  readonly kind: number
+  readonly id: number
+  readonly correlation: number
+  /** The status code that came back. */
+  readonly code: number
+  readonly payload: Bytes
+}
+
+/** One receiving loop of this thread. */
+export class MessageLoop {
+  readonly handle: number
+  readonly table: Int32Array
+  readonly words: Int32Array
+  /** What payloads of the batch being walked lie in; read it once before the walk. */
+  slab: ArrayBuffer
+
+  readonly #addon: Addon
+  readonly #outTable: Int32Array
+  readonly #outbox: Uint8Array
+  readonly #text: Buffer
+  readonly #onFailed: (rows: readonly FailedRow[]) => void
+  readonly #flushTask: () => void
+  #flushQueued = false
+  #destroyed = false
+
+  /**
+   * @param create makes the native loop; a negative result is thrown by `fail`.
+   * @param onBatch walks the table; nothing that it throws may escape.
+   * @param onFailed is told of rows that were not taken, after the flush, in their order.
+   */
+  constructor(
+    addon: Addon,
+    create: (onBatch: OnBatch, onSent: OnSent) => Loop | number,
+    onBatch: OnBatch,
+    onFailed: (rows: readonly FailedRow[]) => void,
+    fail: (status: number) => Error,
+  ) {
+    const loop = create(
+      (count, blocks) => {
+        onBatch(count, blocks)
+        this.renew()
+      },
+      (rows) => this.#failed(rows),
+    )
+    if (typeof loop === 'number') throw fail(-loop)
+    this.#addon = addon
+    this.handle = loop.handle
+    this.table = loop.table
+    this.words = loop.words
+    this.#outTable = loop.outTable
+    this.#outbox = loop.outbox
+    this.#text = Buffer.from(loop.outbox.buffer, loop.outbox.byteOffset, loop.outbox.byteLength)
+    this.#onFailed = onFailed
+    this.#flushTask = () => {
+      this.#flushQueued = false
+      this.flush()
+    }
+    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer as ArrayBuffer
+    addon.setSlab(this.handle, this.slab)
+  }
+
+  /** True while native code is calling onBatch. */
+  get inBatch(): boolean {
+    return this.words[Word.inBatch] !== 0
+  }
+
+  /** Replaces the slab when too little of it is left; after a batch, a blocking call, a receive. */
+  renew(): void {
+    if ((this.words[Word.slabPosition] as number) <= SLAB_BYTES - SLAB_RESERVE) return
+    if (this.#destroyed) return
+    // Unzeroed, as Node's own pool is: only what was copied there is ever handed out.
+    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer as ArrayBuffer
+    this.#addon.setSlab(this.handle, this.slab)
+  }
+
+  /**
+   * Queues a small message: `payload` is copied now. The caller has checked that it is at most
+   * SMALL_BYTES.
+   */
+  post(
+    connection: number,
+    kind: number,
+    id: number,
+    correlation: number,
+    status: number,
+    argument: number,
+    payload: Bytes,
+  ): void {
+    const bytes = payload.length
+    if (bytes > 0) this.#outbox.set(payload, this.words[Word.outBytes] as number)
+    this.#row(connection, kind, id, correlation, status, argument, bytes)
+  }
+
+  /** As post, for a gather list of at most SMALL_BYTES in all. */
+  postParts(
+    connection: number,
+    kind: number,
+    id: number,
+    correlation: number,
+    status: number,
+    argument: number,
+    parts: readonly Bytes[],
+  ): void {
+    const start = this.words[Word.outBytes] as number
+    let end = start
+    for (const part of parts) {
+      this.#outbox.set(part, end)
+      end += part.length
+    }
+    this.#row(connection, kind, id, correlation, status, argument, end - start)
+  }
+
+  /** As post, for a string of at most SMALL_BYTES / 3 UTF-16 units: encoded in place. */
+  postText(
+    connection: number,
+    kind: number,
+    id: number,
+    correlation: number,
+    status: number,
+    argument: number,
+    text: string,
+  ): void {
+    const bytes = this.#text.write(text, this.words[Word.outBytes] as number, 'utf8')
+    this.#row(connection, kind, id, correlation, status, argument, bytes)
+  }
+
+  #row(
+    connection: number,
+    kind: number,
+    id: number,
+    correlation: number,
+    status: number,
+    argument: number,
+    bytes: number,
+  ): void {
+    const words = this.words
+    const row = words[Word.outRows] as number
+    const offset = words[Word.outBytes] as number
+    const table = this.#outTable
+    const at = row * Row.length
+    table[at + Row.connection] = connection
+    table[at + Row.kind] = kind
+    table[at + Row.id] = id
+    table[at + Row.correlation] = correlation
+    table[at + Row.status] = status
+    table[at + Row.argument] = argument
+    table[at + Row.flags] = In.slab
+    table[at + Row.offset] = offset
+    table[at + Row.bytes] = bytes
+    words[Word.outRows] = row + 1
+    words[Word.outBytes] = (offset + bytes + 7) & ~7
+    if (offset + bytes >= FLUSH_BYTES || row + 1 === ROWS) this.flush()
+    else if (!this.#flushQueued && words[Word.inBatch] === 0) {
+      this.#flushQueued = true
+      // Not queueMicrotask: Node makes an AsyncResource for each of those, which costs more than the message.
+      void settled.then(this.#flushTask)
+    }
+  }
+
+  /** Sends what is in the outbox. Before every direct or blocking native call of this loop. */
+  flush(): void {
+    const rows = this.words[Word.outRows] as number
+    if (rows === 0 || this.#destroyed) return
+    if (this.#addon.flush(this.handle) !== 0) this.#failed(rows)
+  }
+
+  #failed(rows: number): void {
+    // Copied first: whoever is told may send again, which writes the same table.
+    const failed: FailedRow[] = []
+    const table = this.#outTable
+    for (let at = 0; at < rows * Row.length; at += Row.length) {
+      const code = table[at + Row.argument] as number
+      if (code === 0) continue
+      const offset = table[at + Row.offset] as number
+      const bytes = table[at + Row.bytes] as number
+      failed.push({
+        connection: table[at + Row.connection] as number,
+        kind: table[at + Row.kind] as number,
+        id: table[at + Row.id] as number,
+        correlation: table[at + Row.correlation] as number,
+        code,
+        payload: bytes === 0 ? EMPTY : this.#outbox.slice(offset, offset + bytes),
+      })
+    }
+    if (failed.length > 0) this.#onFailed(failed)
+  }
+
+  /** Nothing is sent or received any more; the native loop itself is destroyed by its owner. */
+  destroyed(): void {
+    this.#destroyed = true
+  }
+}
