@@ -14,6 +14,10 @@
  *  - an *outbox* (bytes) and an *out table* (rows) for sending many small messages by one call;
  *  - `words`, an Int32Array shared with the native side: reading or writing one costs no call.
  */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { abiVersion, layout, statsNames } from './abi.generated.js'
 
 /** Int32 columns of one row, of received rows and out rows alike (struct coroipc_entry). */
 export const Row = {
@@ -313,7 +317,13 @@ export interface Addon {
     into: Bytes | undefined,
   ): number
   /** As call; the answer stays where it is: `leaseBuffer`, then `leaseRelease`. */
-  callInPlace(loop: number, connection: number, id: number, payload: Parts, timeoutMs: number): number
+  callInPlace(
+    loop: number,
+    connection: number,
+    id: number,
+    payload: Parts,
+    timeoutMs: number,
+  ): number
   /** As call, the request's payload being a part of a buffer. */
   callBuffer(
     loop: number,
@@ -369,3 +379,40 @@ export interface Addon {
   /** Detaches the ArrayBuffer, gives the handle back. */
   bufferRelease(buffer: number): void
 }
+
+/** What the binary itself exports; the names of its counters come from the headers (abi.generated.ts). */
+type Binding = Omit<Addon, 'statsNames'> & { readonly statsWords: number }
+
+/** The binary that the package brought for this platform. */
+function prebuilt(): string {
+  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  const libc = header?.glibcVersionRuntime === undefined ? '-musl' : ''
+  return `../prebuilds/${process.platform}-${process.arch}${libc}/coroipc.node`
+}
+
+function load(): Addon {
+  const local = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
+  // A build of this clone goes first; which libc there is is asked only without one: it takes milliseconds.
+  const built = local('../build/Release/coroipc.node')
+  const path = existsSync(built) ? built : local(prebuilt())
+  if (!existsSync(path)) {
+    throw new Error(
+      `coroipc: there is no binary for ${process.platform}-${process.arch}: neither ${built} nor ${path}. In a clone of the repository, \`npm run build\` makes it`,
+    )
+  }
+  const binding = createRequire(import.meta.url)(path) as Binding
+  const { statsWords } = binding
+  if (
+    binding.abiVersion !== abiVersion ||
+    binding.layout !== layout ||
+    statsWords !== statsNames.length
+  ) {
+    throw new Error(
+      `coroipc: ${path} is of another version (ABI ${binding.abiVersion}, layout ${binding.layout}; expected ${abiVersion}, ${layout}). In a clone of the repository, \`npm run build\` makes it anew`,
+    )
+  }
+  return Object.assign(binding, { statsNames })
+}
+
+/** The natives of this thread. */
+export const addon: Addon = load()

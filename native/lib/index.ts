@@ -1,1 +1,77 @@
-export {}
+/** What `@coroipc/ipcs` and `@coroipc/ipcc` may import; nobody else should. */
+export { abiVersion, limits, policyCodes, priorityCodes, Status } from './abi.generated.js'
+export {
+  type Addon,
+  addon,
+  type Bytes,
+  In,
+  Kind,
+  type Loop,
+  type NativeConnectionInfo,
+  type NativeConnectOptions,
+  type NativeCredentials,
+  type NativePoll,
+  type NativeServerOptions,
+  type NativeServiceOptions,
+  type OnBatch,
+  type OnSent,
+  type Parts,
+  Row,
+  Word,
+} from './addon.js'
+export {
+  type ErrorCode,
+  type ErrorDetails,
+  errorCodes,
+  type InvalidArgument,
+  invalidArgument,
+  IpcError,
+  ipcError,
+  type StatusName,
+  statusOf,
+} from './errors.js'
+export { Latency, type LatencyStats } from './latency.js'
+export { localServers } from './local-servers.js'
+export {
+  FLUSH_BYTES,
+  type FailedRow,
+  MessageLoop,
+  SLAB_BYTES,
+  SLAB_RESERVE,
+  SMALL_BYTES,
+} from './loop.js'
+export {
+  abortSignal,
+  anything,
+  boolean,
+  type Check,
+  type Checks,
+  callable,
+  checkOptions,
+  integer,
+  milliseconds,
+  nested,
+  oneOf,
+  powerOfTwo,
+  TIMEOUT_MS_MAX,
+} from './options.js'
+export {
+  checkedPayload,
+  describe,
+  joined,
+  PARTS_MAX,
+  type Part,
+  type Payload,
+  partBytes,
+  payloadBytes,
+  totalBytes,
+} from './payload.js'
+export { BufferPart, SharedBuffer } from './shared-buffer.js'
+export {
+  type Credentials,
+  type Stats,
+  type StatsName,
+  statsFrom,
+  type Wait,
+  waitCode,
+} from './types.js'
