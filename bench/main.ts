@@ -101,12 +101,15 @@ async function measureAll(results: readonly RowResults[], repetitions: number): 
   const folder = mkdtempSync(join(tmpdir(), 'coroipc-bench-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   // Drawn between measurements: a busy timer of the harness would run on a CPU that is measured.
-  const bar = process.stderr.isTTY ? new ProgressLine(results.length * repetitions) : undefined
+  const bar = process.stderr.isTTY
+    ? new ProgressLine(results.reduce((sum, { row }) => sum + row.repetitions, 0))
+    : undefined
   for (let repetition = 1; repetition <= repetitions; repetition++) {
     if (bar === undefined) process.stderr.write(`repetition ${repetition} of ${repetitions}\n`)
     for (const result of results) {
       const { row } = result
       const { task, placement } = row
+      if (repetition > row.repetitions) continue
       bar?.step(`${task.case} ${row.subject} ${placement.name} ${task.wait}`)
       // What failed once is not asked again: it would only take the time of the others.
       if (result.failed) continue

@@ -15,8 +15,12 @@ interface Bout {
   readonly durationMs: number
 }
 
+/** Averages over seconds, which more repetitions would not make better, only the run longer. */
+const IDLE_REPETITIONS = 2
+
 export interface Plan {
   readonly rows: readonly Row[]
+  /** The most that a row has. */
   readonly repetitions: number
   /** What this machine cannot do, for the report. */
   readonly notes: readonly string[]
@@ -75,6 +79,7 @@ export const caseNames: readonly CaseName[] = Object.keys(forms) as CaseName[]
 export function makePlan(selection: Selection, cpus: Cpus): Plan {
   const rows: Row[] = []
   const notes = new Set<string>()
+  const repetitions = selection.repetitions ?? (selection.quick ? 5 : 7)
   if (!cpus.taskset) notes.add('unpinned: taskset (package util-linux) is missing or not allowed')
   for (const bout of bouts(selection.quick)) {
     if (!selection.cases.has(bout.case)) continue
@@ -84,15 +89,18 @@ export function makePlan(selection: Selection, cpus: Cpus): Plan {
       continue
     }
     for (const subject of selection.subjects) {
-      for (const task of tasksOf(bout, subject))
-        rows.push({ task, subject: subject.name, placement })
+      for (const task of tasksOf(bout, subject)) {
+        rows.push({
+          task,
+          subject: subject.name,
+          placement,
+          repetitions:
+            task.case === 'idle-cpu' ? Math.min(repetitions, IDLE_REPETITIONS) : repetitions,
+        })
+      }
     }
   }
-  return {
-    rows,
-    repetitions: selection.repetitions ?? (selection.quick ? 5 : 7),
-    notes: [...notes],
-  }
+  return { rows, repetitions, notes: [...notes] }
 }
 
 function tasksOf(bout: Bout, subject: Subject): Task[] {

@@ -37,6 +37,7 @@ export interface Row {
   readonly task: Task
   readonly subject: string
   readonly placement: Placement
+  readonly repetitions: number
 }
 
 /**
