@@ -55,20 +55,16 @@ export {
   powerOfTwo,
   TIMEOUT_MS_MAX,
 } from './options.js'
-export {
-  checkedPayload,
-  describe,
-  joined,
-  PARTS_MAX,
-  type Part,
-  type Payload,
-  partBytes,
-  payloadBytes,
-  totalBytes,
-} from './payload.js'
+export { checkedPayload, joined } from './payload.js'
 export { BufferPart, SharedBuffer } from './shared-buffer.js'
 export {
   type Credentials,
+  type Payload,
+  type PayloadPart,
+  partBytes,
+  partsMax,
+  payloadBytes,
+  payloadLength,
   type Stats,
   type StatsName,
   statsFrom,

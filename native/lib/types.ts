@@ -12,6 +12,52 @@ export interface Credentials {
   readonly pidfd: number
 }
 
+/** One piece of a payload. A string is sent as UTF-8. */
+export type PayloadPart = ArrayBufferView | ArrayBuffer | string
+
+/**
+ * What can be sent: one piece, or a gather list of at most 1024 pieces that arrive as one payload. The
+ * bytes are copied before the call that takes them returns: the memory is the caller's own again at once.
+ */
+export type Payload = PayloadPart | readonly PayloadPart[]
+
+/** The longest gather list (IOV_MAX). */
+export const partsMax = 1024
+
+const noBytes = new Uint8Array(0)
+
+/** The bytes of one piece: the same memory, except for strings; undefined when it is not a piece. */
+export function partBytes(part: unknown): Uint8Array | undefined {
+  if (part instanceof Uint8Array) return part
+  if (typeof part === 'string') return part === '' ? noBytes : Buffer.from(part, 'utf8')
+  if (ArrayBuffer.isView(part)) {
+    return new Uint8Array(part.buffer, part.byteOffset, part.byteLength)
+  }
+  return part instanceof ArrayBuffer ? new Uint8Array(part) : undefined
+}
+
+/** What natives take for a payload; undefined when it is none, or a list that is too long. */
+export function payloadBytes(payload: unknown): Uint8Array | Uint8Array[] | undefined {
+  if (payload === undefined) return noBytes
+  if (!Array.isArray(payload)) return partBytes(payload)
+  if (payload.length > partsMax) return undefined
+  const parts: Uint8Array[] = []
+  for (const part of payload as unknown[]) {
+    const bytes = partBytes(part)
+    if (bytes === undefined) return undefined
+    if (bytes.length > 0) parts.push(bytes)
+  }
+  return parts.length > 1 ? parts : (parts[0] ?? noBytes)
+}
+
+/** Total of {@link payloadBytes}. */
+export function payloadLength(payload: Uint8Array | readonly Uint8Array[]): number {
+  if (payload instanceof Uint8Array) return payload.byteLength
+  let length = 0
+  for (const part of payload) length += part.byteLength
+  return length
+}
+
 /**
  * How long a side looks at its rings before it sleeps: as long as has paid off lately, always (one CPU
  * is busy all the time), or not at all.
