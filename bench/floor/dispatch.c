@@ -76,7 +76,7 @@ static void receive(struct client* client) {
 
 int main(int argc, char** argv) {
   struct options options = {.payload_bytes = 64,
-                            .ring_bytes = 256 << 10,
+                            .ring_bytes = 512 << 10,
                             .batch = 64,
                             .warmup_ms = 200,
                             .duration_ms = 700,

@@ -103,7 +103,7 @@ static void call(struct client* client) {
 
 int main(int argc, char** argv) {
   struct options options = {.payload_bytes = 64,
-                            .ring_bytes = 64 << 10,
+                            .ring_bytes = 256 << 10,
                             .batch = 1,
                             .warmup_ms = 200,
                             .duration_ms = 700,

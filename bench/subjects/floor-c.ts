@@ -10,8 +10,8 @@ import type { Measurement, Placement, Task } from '../task.js'
 const run = promisify(execFile)
 
 /** The library's default ring sizes: a smaller ring costs throughput, so both get the same. */
-const REQUEST_RING_BYTES = 64 << 10
-const DISPATCH_RING_BYTES = 256 << 10
+const REQUEST_RING_BYTES = 256 << 10
+const DISPATCH_RING_BYTES = 512 << 10
 /** Records for one publication: about what the library's outbox of 4 KiB takes. */
 const DISPATCH_BATCH = 48
 
