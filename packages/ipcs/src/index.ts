@@ -1,1 +1,47 @@
-export {}
+/** `@coroipc/ipcs`: shared-memory IPC for Node.js, the server. */
+export {
+  BufferPart,
+  type Credentials,
+  type ErrorCode,
+  IpcError,
+  type LatencyStats,
+  type Payload,
+  type PayloadPart,
+  SharedBuffer,
+  type Stats,
+  type StatsName,
+  type Wait,
+} from '@coroipc/native'
+export type {
+  Connection,
+  ConnectionEvents,
+  ConnectionStats,
+  DispatchOptions,
+} from './connection.js'
+export { defaultLimits, type Limits } from './limits.js'
+export type { Log, LogWrite } from './log.js'
+export {
+  blockingPoll,
+  type BuiltInPoll,
+  type Poll,
+  POLLIN,
+  POLLOUT,
+  uvPoll,
+} from './poll.js'
+export type { Answer, AnswerPayload, FullAnswer, Request } from './request.js'
+export {
+  type Progress,
+  Server,
+  type ServerEvents,
+  type ServerOptions,
+  type ServerStats,
+} from './server.js'
+export type { ErrorSource } from './server-loop.js'
+export type {
+  Admission,
+  BacklogPolicy,
+  Handler,
+  Handlers,
+  Priority,
+  ServiceOptions,
+} from './service.js'

@@ -1,0 +1,369 @@
+/** A connection as the server sees it: one client at one service. */
+import type {
+  Addon,
+  Credentials,
+  IpcError,
+  LatencyStats,
+  MessageLoop,
+  NativeConnectionInfo,
+  Payload,
+  Stats,
+} from '@coroipc/native'
+import {
+  BufferPart,
+  checkedPayload,
+  checkOptions,
+  integer,
+  invalidArgument,
+  ipcError,
+  Kind,
+  Latency,
+  nativeError,
+  oneOf,
+  payloadLength,
+  policyCodes,
+  priorityCodes,
+  SharedBuffer,
+  SMALL_BYTES,
+  Status,
+} from '@coroipc/native'
+import { EventEmitter } from 'eventemitter3'
+import type { ServerRequest } from './request.js'
+import {
+  type BacklogPolicy,
+  checkRate,
+  ID_MAX,
+  type Priority,
+  rateCode,
+  type Service,
+} from './service.js'
+
+/** Events of a {@link Connection}. */
+export interface ConnectionEvents {
+  /** There is room again after `dispatch` returned false. */
+  drain: []
+  /** The client is gone; why, as in `onDisconnect`. */
+  close: [reason: IpcError]
+}
+
+/** Counters of one connection. */
+export interface ConnectionStats extends Stats {
+  /** Receive to answer, microseconds. Only with the server's option `latency`. */
+  readonly latency?: LatencyStats
+}
+
+/** What `dispatch` takes beside the payload. */
+export interface DispatchOptions {
+  /** What the client sees as `message.id`, 0 to 65535. Default 0. */
+  readonly id?: number
+}
+
+/**
+ * One client at one service. Made by the server; it emits `'drain'` and `'close'`.
+ *
+ * After the client's death every method may still be called: sending returns false, and what
+ * the kernel said about the peer stays.
+ */
+export interface Connection<Context = unknown> extends EventEmitter<ConnectionEvents> {
+  /** 16 hex digits, random; both sides see the same. */
+  readonly id: string
+  /** 0 to 65535. */
+  readonly service: number
+  /** Who the client is, from the kernel. */
+  readonly credentials: Credentials
+  /** What the service's `context` returned; yours to use and replace. */
+  context: Context
+  /** Whether the service's `trust` said yes. */
+  readonly trusted: boolean
+  /** Largest payload, both ways. */
+  readonly messageBytes: number
+  /** Requests that the client may have unanswered. */
+  readonly requestsInFlight: number
+  /** True once the client is gone or was disconnected. */
+  readonly closed: boolean
+  /** True while dispatches wait in the backlog: the ring is full. */
+  readonly flowControl: boolean
+  /**
+   * Sends the client a message that it did not ask for. Copied before it returns; it does not block.
+   *
+   * @returns true: queued, and it arrives unless the connection ends; in order. false: not queued, try
+   *   again after `'drain'`, or the connection has ended (`closed`). Policies other than `'error'`
+   *   return true also for what they drop. Inside one turn a few small messages more than the backlog
+   *   limit may be taken.
+   * @throws `ERR_COROIPC_TOO_LARGE` above `messageBytes`; `ERR_COROIPC_INVALID_ARGUMENT`.
+   * @example
+   * if (!connection.dispatch(line, { id: 3 })) connection.once('drain', more)
+   */
+  dispatch(
+    payload: Payload | SharedBuffer | BufferPart | undefined,
+    options?: DispatchOptions,
+  ): boolean
+  /** Keeps the connection's resources past a disconnect, until as many `release` calls. */
+  hold(): void
+  /** Takes one `hold` back. @throws `ERR_COROIPC_INVALID_ARGUMENT` if there is none. */
+  release(): void
+  /**
+   * Ends the connection: the client sees `ERR_COROIPC_DISCONNECTED`, after what was sent before.
+   * `onDisconnect` and `'close'` follow.
+   */
+  disconnect(): void
+  /**
+   * A zero-copy buffer, to be filled and then returned by a handler or dispatched; it is the client's
+   * afterwards. Where the client is not trusted it is private and copied when it is handed over.
+   *
+   * @param bytes 1 to `messageBytes`
+   * @throws `ERR_COROIPC_LIMIT` (segments), `ERR_COROIPC_NO_MEMORY`, `ERR_COROIPC_DISCONNECTED`,
+   *   `ERR_COROIPC_INVALID_ARGUMENT`
+   */
+  allocate(bytes: number): SharedBuffer
+  /** Counters of this connection; `clear` begins them anew. @throws `ERR_COROIPC_DISCONNECTED` when gone. */
+  stats(options?: { readonly clear?: boolean }): ConnectionStats
+  /** Requests read each second: Infinity no limit, 0 paused. */
+  setRequestsPerSecond(requestsPerSecond: number): void
+  /** How urgent its requests are beside those of others. */
+  setPriority(priority: Priority): void
+  /** What becomes of dispatches beyond the backlog limit. */
+  setBacklogPolicy(policy: BacklogPolicy): void
+}
+
+/** What a connection needs of its server. */
+export interface ConnectionOwner {
+  readonly addon: Addon
+  readonly loop: MessageLoop
+  readonly latency: Latency | undefined
+  readStats(connection: number, clear: boolean): Stats
+  released(connection: { readonly number: number }): void
+}
+
+const CLEAR_CHECKS = {
+  clear: (name: string, value: unknown): void => {
+    if (typeof value !== 'boolean') throw invalidArgument(name, 'a boolean', value)
+  },
+}
+const DISPATCH_CHECKS = { id: integer(0, ID_MAX) }
+const checkPriority = oneOf(...Object.keys(priorityCodes))
+const checkPolicy = oneOf(...Object.keys(policyCodes))
+
+function onlyId(options: object): boolean {
+  for (const key in options) if (key !== 'id') return false
+  return true
+}
+
+/** Checks `{ clear }`; also for the server's stats. */
+export function clearOption(options: { readonly clear?: boolean } | undefined): boolean {
+  checkOptions('options', options, CLEAR_CHECKS)
+  return options?.clear ?? false
+}
+
+/** The connection behind the interface. */
+export class ServerConnection<Context>
+  extends EventEmitter<ConnectionEvents>
+  implements Connection<Context>
+{
+  readonly id: string
+  readonly service: number
+  readonly credentials: Credentials
+  context: Context
+  readonly trusted: boolean
+  readonly messageBytes: number
+  readonly requestsInFlight: number
+  closed = false
+
+  readonly number: number
+  readonly home: Service<Context>
+  readonly latency: Latency | undefined
+  /** Requests without an answer whose handler has returned, or waits its turn: by slot. */
+  readonly pending: (ServerRequest<Context> | undefined)[] = []
+  /** onConnect was called, so onDisconnect will be. */
+  welcomed = false
+
+  readonly #owner: ConnectionOwner
+  #blocked = false
+  #holds = 0
+  /** Its last row came and onDisconnect is done. */
+  #ended = false
+  #gone = false
+
+  constructor(
+    owner: ConnectionOwner,
+    number: number,
+    info: NativeConnectionInfo,
+    home: Service<Context>,
+    trusted: boolean,
+  ) {
+    super()
+    this.#owner = owner
+    this.number = number
+    this.id = info.id
+    this.service = info.service
+    this.credentials = info.credentials
+    this.messageBytes = info.messageBytes
+    this.requestsInFlight = info.requestsInFlight
+    this.home = home
+    this.trusted = trusted
+    this.context = undefined as Context
+    this.latency = owner.latency === undefined ? undefined : new Latency()
+  }
+
+  get flowControl(): boolean {
+    return !this.#gone && this.#owner.readStats(this.number, false).flowControl !== 0
+  }
+
+  dispatch(
+    payload: Payload | SharedBuffer | BufferPart | undefined,
+    options?: DispatchOptions,
+  ): boolean {
+    let id = 0
+    if (options !== undefined) {
+      id = options.id ?? 0
+      // The one check that is made for every message: by hand, and exact only when it fails.
+      if ((id & ID_MAX) !== id || !onlyId(options)) {
+        checkOptions('options', options, DISPATCH_CHECKS)
+      }
+    }
+    const { addon, loop } = this.#owner
+    if (payload instanceof SharedBuffer || payload instanceof BufferPart)
+      return this.#dispatchBuffer(payload, id)
+    const bytes = payload instanceof Uint8Array ? payload : checkedPayload('payload', payload)
+    const length = payloadLength(bytes)
+    if (length > this.messageBytes) throw this.#tooLarge(length)
+    if (this.closed || this.#blocked) return false
+    if (length <= SMALL_BYTES) {
+      if (bytes instanceof Uint8Array) loop.post(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
+      else loop.postParts(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
+      return true
+    }
+    loop.flush()
+    if (this.closed || this.#blocked) return false
+    return this.#dispatched(addon.dispatch(loop.handle, this.number, id, bytes), length)
+  }
+
+  #dispatchBuffer(payload: SharedBuffer | BufferPart, id: number): boolean {
+    const { addon, loop } = this.#owner
+    const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
+    if (buffer.disposed)
+      throw invalidArgument('payload', 'a buffer that is not disposed of', payload)
+    if (!buffer.inPlace || buffer.owner !== this) {
+      if (!this.dispatch(payload.bytes, { id })) return false
+      if (buffer.owner === this) buffer[Symbol.dispose]()
+      return true
+    }
+    if (this.closed || this.#blocked) return false
+    loop.flush()
+    const offset = payload instanceof SharedBuffer ? 0 : payload.offset
+    const length = payload.byteLength
+    const queued = this.#dispatched(
+      addon.dispatchBuffer(loop.handle, this.number, id, buffer.handle, offset, length),
+      length,
+    )
+    if (queued) buffer[Symbol.dispose]()
+    return queued
+  }
+
+  #dispatched(result: number, length: number): boolean {
+    switch (-result) {
+      case Status.OK:
+        return true
+      case Status.FULL:
+        this.#blocked = true
+        return false
+      case Status.PEER_DEAD:
+      case Status.DISCONNECTED:
+      case Status.PROTOCOL:
+      case Status.BACKLOG_OVERFLOW:
+        return false
+      case Status.TOO_LARGE:
+        throw this.#tooLarge(length)
+      default:
+        throw nativeError(result, { subject: 'dispatch' })
+    }
+  }
+
+  #tooLarge(length: number): IpcError {
+    return ipcError(Status.TOO_LARGE, {
+      subject: `dispatch of ${length} bytes, at most ${this.messageBytes}`,
+    })
+  }
+
+  /** A row said FULL: it was queued all the same, but it was the last. */
+  block(): void {
+    this.#blocked = true
+  }
+
+  drained(): void {
+    this.#blocked = false
+    this.emit('drain')
+  }
+
+  hold(): void {
+    if (this.#gone) throw ipcError(Status.DISCONNECTED, { subject: 'hold' })
+    this.#holds++
+  }
+
+  release(): void {
+    if (this.#holds === 0) throw invalidArgument('release', 'a hold to take back', 0)
+    this.#holds--
+    this.#releaseWhenDone()
+  }
+
+  /** Its last row came, and onDisconnect with its promise is done. */
+  end(): void {
+    this.#ended = true
+    this.#releaseWhenDone()
+  }
+
+  #releaseWhenDone(): void {
+    if (!this.#ended || this.#holds > 0 || this.#gone) return
+    this.#gone = true
+    this.#owner.released(this)
+  }
+
+  disconnect(): void {
+    if (this.closed) return
+    const { addon, loop } = this.#owner
+    loop.flush()
+    this.closed = true
+    addon.serverDisconnect(loop.handle, this.number, Status.DISCONNECTED)
+  }
+
+  allocate(bytes: number): SharedBuffer {
+    if (!Number.isInteger(bytes) || bytes < 1 || bytes > this.messageBytes)
+      throw invalidArgument('bytes', `an integer from 1 to ${this.messageBytes}`, bytes)
+    if (this.closed) throw ipcError(Status.DISCONNECTED, { subject: 'allocate' })
+    if (!this.trusted) return new SharedBuffer(this, new Uint8Array(bytes))
+    const { addon, loop } = this.#owner
+    const handle = addon.serverBufferAlloc(loop.handle, this.number, bytes)
+    if (handle < 0) throw nativeError(handle, { subject: 'allocate' })
+    return new SharedBuffer(
+      this,
+      new Uint8Array(addon.bufferArray(handle), 0, bytes),
+      addon,
+      handle,
+    )
+  }
+
+  stats(options?: { readonly clear?: boolean }): ConnectionStats {
+    const clear = clearOption(options)
+    if (this.#gone) throw ipcError(Status.DISCONNECTED, { subject: 'stats' })
+    const stats = this.#owner.readStats(this.number, clear)
+    return this.latency === undefined ? stats : { ...stats, latency: this.latency.read(clear) }
+  }
+
+  setRequestsPerSecond(requestsPerSecond: number): void {
+    checkRate('requestsPerSecond', requestsPerSecond)
+    if (this.closed) return
+    this.#owner.addon.rateLimit(this.#owner.loop.handle, this.number, rateCode(requestsPerSecond))
+  }
+
+  setPriority(priority: Priority): void {
+    checkPriority('priority', priority)
+    if (this.closed) return
+    this.#owner.addon.priority(this.#owner.loop.handle, this.number, priorityCodes[priority])
+  }
+
+  setBacklogPolicy(policy: BacklogPolicy): void {
+    checkPolicy('policy', policy)
+    if (this.closed) return
+    this.#owner.addon.policy(this.#owner.loop.handle, this.number, policyCodes[policy])
+  }
+}

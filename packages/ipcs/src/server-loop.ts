@@ -1,0 +1,771 @@
+/**
+ * The receiving half of a server: walks the rows of each batch, finds the connection and the handler,
+ * and sends what the handler answered. One instance for each `Server`; nothing here is public.
+ *
+ *   row -> #authorize | #connected | #request | #cancelled | #disconnected | drain
+ *   request -> (mutex) -> select or handlers -> admit -> handler -> #settle -> #send -> #finish
+ *
+ * A request is in `connection.pending` from the moment its handler has returned without an answer (or
+ * it waits for the mutex) until it is answered: that is how a cancel and a death find it.
+ */
+import type { Addon, Credentials, Latency, NativeConnectionInfo, Stats } from '@coroipc/native'
+import {
+  addon,
+  BufferPart,
+  type FailedRow,
+  In,
+  invalidArgument,
+  IpcError,
+  ipcError,
+  Kind,
+  localServers,
+  MessageLoop,
+  nativeError,
+  type NativePoll,
+  type NativeServerOptions,
+  payloadBytes,
+  payloadLength,
+  Row,
+  SharedBuffer,
+  SMALL_BYTES,
+  statsFrom,
+  Status,
+} from '@coroipc/native'
+import { type Connection, type ConnectionOwner, ServerConnection } from './connection.js'
+import { connectChannel, disconnectChannel, requestChannel } from './diagnostics.js'
+import { type FullAnswer, type Request, type RequestOwner, ServerRequest } from './request.js'
+import { type Handler, Service } from './service.js'
+
+/** Where an error came from, as far as it is known. */
+export interface ErrorSource<Context = unknown> {
+  readonly connection?: Connection<Context>
+  readonly request?: Request<Context>
+}
+
+/** The developer's part in it, checked by `Server`. */
+export interface LoopOptions<Context> {
+  readonly authorize: (credentials: Credentials, service: number) => boolean | PromiseLike<boolean>
+  readonly select:
+    | ((
+        service: number,
+        id: number,
+        connection: Connection<Context>,
+      ) => Handler<Context> | undefined)
+    | undefined
+  /** Stands for services that were not added; only with `select`. */
+  readonly anyService: Service<Context>
+  readonly latency: Latency | undefined
+  readonly native: NativeServerOptions
+  readonly poll: NativePoll | undefined
+}
+
+/** What the loop tells `Server`. None of these may throw. */
+export interface LoopEvents<Context> {
+  connection(connection: Connection<Context>): void
+  disconnect(connection: Connection<Context>, reason: IpcError): void
+  denied(credentials: Credentials, service: number): void
+  error(error: unknown, source: ErrorSource<Context>): void
+  /** A connection's resources were given back, or a request was answered: a closing server looks. */
+  progress(): void
+}
+
+const EMPTY = new Uint8Array(0)
+/** Strings up to this length are encoded straight into the outbox. */
+const SMALL_TEXT = Math.floor(SMALL_BYTES / 3)
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof (value as { then?: unknown }).then === 'function'
+  )
+}
+
+/** Runs user code whose exception must not stop a batch: it surfaces as any uncaught one does. */
+export function isolated(call: () => void): void {
+  try {
+    call()
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
+
+export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Context> {
+  readonly addon: Addon = addon
+  readonly loop: MessageLoop
+  readonly latency: Latency | undefined
+  readonly services: Map<number, Service<Context>> = new Map()
+  /** By number; a number is used again only after `release`. */
+  readonly connections: (ServerConnection<Context> | undefined)[] = []
+  /** Requests without an answer whose handler has returned or waits. */
+  pending = 0
+  /** Connections whose resources are not given back yet. */
+  alive = 0
+  /** `run()`: promises cannot settle. */
+  running = false
+  /** `close()`: requests are answered RETRY. */
+  closing = false
+  destroyed = false
+
+  readonly #options: LoopOptions<Context>
+  readonly #events: LoopEvents<Context>
+  /** By connection number, between AUTHORIZE and CONNECTED. */
+  readonly #admitted: ({ info: NativeConnectionInfo; trusted: boolean } | undefined)[] = []
+  /** By connection number: the verdict that is waited for. */
+  readonly #authorizing: (object | undefined)[] = []
+  readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
+  #batchTime = 0
+  #serverId = ''
+
+  constructor(options: LoopOptions<Context>, events: LoopEvents<Context>) {
+    this.#options = options
+    this.#events = events
+    this.latency = options.latency
+    this.loop = new MessageLoop(
+      addon,
+      (onBatch, onSent) => addon.serverCreate(options.native, onBatch, onSent, options.poll),
+      (count, blocks) => this.#batch(count, blocks),
+      (rows) => this.#failed(rows),
+      (status) => nativeError(-status, { subject: 'new Server' }),
+    )
+  }
+
+  // -- receiving ------------------------------------------------------------------------------------
+
+  #batch(count: number, blocks: ArrayBuffer[] | undefined): void {
+    const { table, slab } = this.loop
+    let block = 0
+    this.#batchTime = 0
+    for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
+      const number = table[at + Row.connection] as number
+      const flags = table[at + Row.flags] as number
+      let buffer = -1
+      let payload: Uint8Array = EMPTY
+      const bytes = table[at + Row.bytes] as number
+      const kind = table[at + Row.kind] as number
+      if (flags === In.block) {
+        payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
+      } else if (kind <= Kind.dispatch && bytes > 0) {
+        const offset = table[at + Row.offset] as number
+        if (flags === In.slab) payload = new Uint8Array(slab, offset, bytes)
+        else {
+          buffer = addon.serverBufferGet(
+            this.loop.handle,
+            number,
+            table[at + Row.segment] as number,
+          )
+          if (buffer >= 0) payload = new Uint8Array(addon.bufferArray(buffer), offset, bytes)
+        }
+      }
+      try {
+        this.#row(at, number, kind, payload, buffer)
+      } catch (error) {
+        // Only the developer's listeners can get here; whatever they throw, the batch goes on.
+        isolated(() => {
+          throw error
+        })
+      }
+    }
+  }
+
+  #row(at: number, number: number, kind: number, payload: Uint8Array, buffer: number): void {
+    const { table } = this.loop
+    const connection = this.connections[number]
+    switch (kind) {
+      case Kind.request:
+      case Kind.send: {
+        const timeoutMs = table[at + Row.argument] as number
+        const correlation = table[at + Row.correlation] as number
+        if (connection === undefined || connection.closed) {
+          if (buffer >= 0) addon.bufferRelease(buffer)
+          return
+        }
+        let received = 0
+        if (timeoutMs !== 0 || this.latency !== undefined) {
+          if (this.#batchTime === 0) this.#batchTime = performance.now()
+          received = this.#batchTime
+        }
+        const request = new ServerRequest(
+          this,
+          connection,
+          table[at + Row.id] as number,
+          correlation,
+          kind === Kind.send,
+          payload,
+          timeoutMs >>> 0,
+          received,
+          buffer,
+        )
+        const { mutex } = connection.home
+        if (mutex === undefined) void this.#handle(request, connection)
+        else {
+          this.#list(request, connection)
+          mutex.run(() => this.#handle(request, connection))
+        }
+        return
+      }
+      case Kind.cancel:
+        connection?.pending[slotOf(table[at + Row.correlation] as number)]?.abort(
+          ipcError(Status.ABORTED, { subject: 'the client gave the request up' }),
+        )
+        return
+      case Kind.authorize:
+        this.#authorize(number, table[at + Row.id] as number)
+        return
+      case Kind.authorizeEnded:
+        this.#authorizing[number] = undefined
+        this.#admitted[number] = undefined
+        return
+      case Kind.connected:
+        this.#connected(number)
+        return
+      case Kind.disconnected:
+        this.#disconnected(number, table[at + Row.argument] as number)
+        return
+      case Kind.drain:
+        if (connection !== undefined && !connection.closed) connection.drained()
+        return
+      default:
+    }
+  }
+
+  // -- connections ----------------------------------------------------------------------------------
+
+  #authorize(number: number, service: number): void {
+    const info = addon.serverConnectionInfo(this.loop.handle, number)
+    if (typeof info === 'number') return
+    if (this.#serverId !== info.serverId) {
+      this.#serverId = info.serverId
+      localServers.add(info.serverId)
+    }
+    let verdict: unknown
+    try {
+      verdict = this.#options.authorize(info.credentials, service)
+    } catch (error) {
+      this.#events.error(error, {})
+    }
+    if (!isThenable(verdict)) {
+      this.#verdict(number, info, verdict)
+      return
+    }
+    if (this.running) {
+      verdict.then(undefined, () => {})
+      this.#events.error(ipcError(Status.HANDLER_ASYNC, { subject: 'authorize' }), {})
+      this.#verdict(number, info, false)
+      return
+    }
+    const token = {}
+    this.#authorizing[number] = token
+    const settle = (value: unknown): void => {
+      // The number may be somebody else's by now.
+      if (this.#authorizing[number] !== token || this.destroyed) return
+      this.#authorizing[number] = undefined
+      this.#verdict(number, info, value)
+    }
+    verdict.then(settle, (error: unknown) => {
+      this.#events.error(error, {})
+      settle(false)
+    })
+  }
+
+  #verdict(number: number, info: NativeConnectionInfo, verdict: unknown): void {
+    const home = this.#home(info.service)
+    let trusted = false
+    let status: number = verdict === true ? Status.OK : Status.DENIED
+    if (status === Status.OK && home === undefined) status = Status.NO_SERVICE
+    if (status === Status.OK && home?.options.trust !== undefined) {
+      try {
+        trusted = home.options.trust(info.credentials) === true
+      } catch (error) {
+        this.#events.error(error, {})
+        status = Status.DENIED
+      }
+    }
+    if (status === Status.OK) this.#admitted[number] = { info, trusted }
+    else this.#events.denied(info.credentials, info.service)
+    addon.authorize(this.loop.handle, number, status, trusted)
+  }
+
+  #home(service: number): Service<Context> | undefined {
+    return (
+      this.services.get(service) ??
+      (this.#options.select === undefined ? undefined : this.#options.anyService)
+    )
+  }
+
+  #connected(number: number): void {
+    const admitted = this.#admitted[number]
+    this.#admitted[number] = undefined
+    const info = admitted?.info ?? addon.serverConnectionInfo(this.loop.handle, number)
+    if (typeof info === 'number') return
+    const home = this.#home(info.service)
+    if (home === undefined || this.closing) {
+      addon.serverDisconnect(this.loop.handle, number, Status.DISCONNECTED)
+      return
+    }
+    const connection = new ServerConnection<Context>(
+      this,
+      number,
+      info,
+      home,
+      admitted?.trusted ?? false,
+    )
+    this.connections[number] = connection
+    this.alive++
+    if (connectChannel.hasSubscribers) connectChannel.publish({ connection })
+    if (home.mutex === undefined) void this.#welcome(connection)
+    else home.mutex.run(() => this.#welcome(connection))
+  }
+
+  #welcome(connection: ServerConnection<Context>): Promise<void> | undefined {
+    const { context, onConnect } = connection.home.options
+    let result: unknown
+    try {
+      if (context !== undefined) connection.context = context(connection)
+      connection.welcomed = true
+      result = onConnect?.(connection)
+    } catch (error) {
+      this.#unwelcome(connection, error)
+      return undefined
+    }
+    this.#events.connection(connection)
+    if (!isThenable(result)) return undefined
+    if (this.running) {
+      result.then(undefined, () => {})
+      this.#unwelcome(connection, ipcError(Status.HANDLER_ASYNC, { subject: 'onConnect' }))
+      return undefined
+    }
+    return Promise.resolve(result).then(
+      () => {},
+      (error: unknown) => this.#unwelcome(connection, error),
+    ) as Promise<void>
+  }
+
+  #unwelcome(connection: ServerConnection<Context>, error: unknown): void {
+    this.#events.error(error, { connection })
+    connection.disconnect()
+  }
+
+  #disconnected(number: number, why: number): void {
+    this.#admitted[number] = undefined
+    this.#authorizing[number] = undefined
+    const connection = this.connections[number]
+    if (connection === undefined) {
+      addon.release(this.loop.handle, number)
+      return
+    }
+    connection.closed = true
+    const reason = ipcError(why === Status.OK ? Status.DISCONNECTED : why)
+    for (const request of connection.pending) request?.abort(reason)
+    if (disconnectChannel.hasSubscribers) disconnectChannel.publish({ connection, reason })
+    const farewell = (): Promise<void> | undefined => this.#farewell(connection, reason)
+    isolated(() => connection.emit('close', reason))
+    if (connection.welcomed) this.#events.disconnect(connection, reason)
+    if (connection.home.mutex === undefined) void farewell()
+    else connection.home.mutex.run(farewell)
+  }
+
+  #farewell(connection: ServerConnection<Context>, reason: IpcError): Promise<void> | undefined {
+    let result: unknown
+    try {
+      if (connection.welcomed) result = connection.home.options.onDisconnect?.(connection, reason)
+    } catch (error) {
+      this.#events.error(error, { connection })
+    }
+    if (isThenable(result)) {
+      if (!this.running) {
+        return Promise.resolve(result).then(
+          () => connection.end(),
+          (error: unknown) => {
+            this.#events.error(error, { connection })
+            connection.end()
+          },
+        ) as Promise<void>
+      }
+      result.then(undefined, () => {})
+      const error = ipcError(Status.HANDLER_ASYNC, { subject: 'onDisconnect' })
+      this.#events.error(error, { connection })
+    }
+    connection.end()
+    return undefined
+  }
+
+  /** ConnectionOwner: onDisconnect is done and nobody holds it. */
+  released(connection: { readonly number: number }): void {
+    const { number } = connection
+    const ended = this.connections[number]
+    if (ended === undefined) return
+    // Handlers that still run finish with their promise; of a deferred request nothing more may come.
+    for (const request of ended.pending) if (request?.isDeferred) this.#finish(request, ended, '')
+    this.connections[number] = undefined
+    this.alive--
+    if (!this.destroyed) addon.release(this.loop.handle, number)
+    this.#events.progress()
+  }
+
+  // -- requests -------------------------------------------------------------------------------------
+
+  #handle(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+  ): Promise<void> | undefined {
+    const { options } = connection.home
+    if (connection.closed && request.listed) {
+      this.#finish(request, connection, '')
+      return undefined
+    }
+    let handler: Handler<Context> | undefined
+    let result: unknown
+    try {
+      if (this.closing) {
+        this.#code(request, connection, Status.RETRY)
+        return undefined
+      }
+      if (this.#options.select !== undefined)
+        handler = this.#options.select(connection.service, request.id, connection)
+      if (handler === undefined) handler = connection.home.handler(request.id)
+      if (typeof handler !== 'function') {
+        this.#code(request, connection, Status.NO_HANDLER)
+        return undefined
+      }
+      if (options.admit !== undefined || options.onAdmitted !== undefined) {
+        request.admitted = true
+        const admission: unknown = options.admit === undefined ? 'accept' : options.admit(request)
+        if (admission !== 'accept') {
+          if (admission === 'retry') this.#code(request, connection, Status.RETRY)
+          else {
+            this.#code(request, connection, Status.REFUSED)
+            if (admission !== 'refuse')
+              throw invalidArgument('admit', "'accept', 'retry' or 'refuse'", admission)
+          }
+          return undefined
+        }
+      }
+      result = handler(request, connection)
+    } catch (error) {
+      this.#threw(request, error, Status.HANDLER_FAILED)
+      return undefined
+    }
+    if (result instanceof Uint8Array || !isThenable(result)) {
+      this.#settle(request, connection, result)
+      return undefined
+    }
+    if (this.running) {
+      result.then(undefined, () => {})
+      this.#threw(
+        request,
+        ipcError(Status.HANDLER_ASYNC, { subject: describe(request) }),
+        Status.HANDLER_ASYNC,
+      )
+      return undefined
+    }
+    this.#list(request, connection)
+    return (result as PromiseLike<unknown>).then(
+      (value) => this.#settle(request, connection, value),
+      (error: unknown) => this.#threw(request, error, Status.HANDLER_REJECTED),
+    ) as Promise<void>
+  }
+
+  /** The handler has said what it wants to say. */
+  #settle(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    result: unknown,
+  ): void {
+    if (request.answered) {
+      if (result !== undefined) {
+        const subject = `${describe(request)} was answered twice`
+        this.#events.error(ipcError(Status.ANSWER_INVALID, { subject }), { connection, request })
+      }
+    } else if (request.isDeferred) {
+      // With a value as well: it is the answer, after all.
+      if (result !== undefined) this.#answer(request, connection, result, 0)
+    } else this.#answer(request, connection, result, 0)
+  }
+
+  #answer(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    result: unknown,
+    status: number,
+  ): void {
+    if (request.oneWay || connection.closed) {
+      this.#finish(request, connection, 'OK')
+      return
+    }
+    const code = this.#send(request, connection, result, status)
+    if (code === Status.OK) {
+      this.#finish(request, connection, 'OK')
+      return
+    }
+    const subject = describe(request)
+    this.#code(request, connection, code)
+    this.#events.error(ipcError(code, { subject }), { connection, request })
+  }
+
+  /** Sends an answer; a code other than OK means that nothing was sent. */
+  #send(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    payload: unknown,
+    status: number,
+  ): number {
+    const { loop } = this
+    const { number } = connection
+    const { correlation } = request
+    if (payload === undefined) {
+      loop.post(number, Kind.response, 0, correlation, status, 0, EMPTY)
+      return Status.OK
+    }
+    let bytes: Uint8Array | Uint8Array[] | undefined
+    if (payload instanceof Uint8Array) bytes = payload
+    else if (typeof payload === 'string') {
+      if (payload.length <= SMALL_TEXT && payload.length * 3 <= connection.messageBytes) {
+        loop.postText(number, Kind.response, 0, correlation, status, 0, payload)
+        return Status.OK
+      }
+      bytes = Buffer.from(payload, 'utf8')
+    } else {
+      if (payload instanceof SharedBuffer || payload instanceof BufferPart)
+        return this.#sendBuffer(request, connection, payload, status)
+      bytes = payloadBytes(payload)
+      if (bytes === undefined) {
+        // Neither bytes nor a list: the object form, or nothing that could be sent.
+        if (!isFullAnswer(payload)) return Status.ANSWER_INVALID
+        const own = payload.status ?? 0
+        if (!Number.isInteger(own) || own !== (own | 0)) return Status.ANSWER_INVALID
+        if (isFullAnswer(payload.payload)) return Status.ANSWER_INVALID
+        return this.#send(request, connection, payload.payload, own)
+      }
+    }
+    const length = payloadLength(bytes)
+    if (length > connection.messageBytes) return Status.ANSWER_TOO_LARGE
+    if (length <= SMALL_BYTES) {
+      if (bytes instanceof Uint8Array)
+        loop.post(number, Kind.response, 0, correlation, status, 0, bytes)
+      else loop.postParts(number, Kind.response, 0, correlation, status, 0, bytes)
+      return Status.OK
+    }
+    loop.flush()
+    return this.#sent(addon.respond(loop.handle, number, correlation, Status.OK, status, bytes))
+  }
+
+  #sendBuffer(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    payload: SharedBuffer | BufferPart,
+    status: number,
+  ): number {
+    const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
+    if (buffer.disposed) return Status.ANSWER_INVALID
+    let code: number
+    if (buffer.inPlace && buffer.owner === connection) {
+      const offset = payload instanceof SharedBuffer ? 0 : payload.offset
+      this.loop.flush()
+      code = this.#sent(
+        addon.respondBuffer(
+          this.loop.handle,
+          connection.number,
+          request.correlation,
+          status,
+          buffer.handle,
+          offset,
+          payload.byteLength,
+        ),
+      )
+    } else code = this.#send(request, connection, payload.bytes, status)
+    if (code === Status.OK && buffer.owner === connection) buffer[Symbol.dispose]()
+    return code
+  }
+
+  /** What a direct send means for the answer: a client that is gone needs none. */
+  #sent(result: number): number {
+    switch (-result) {
+      case Status.PEER_DEAD:
+      case Status.DISCONNECTED:
+      case Status.PROTOCOL:
+      case Status.OK:
+        return Status.OK
+      case Status.TOO_LARGE:
+        return Status.ANSWER_TOO_LARGE
+      default:
+        return -result
+    }
+  }
+
+  /** Answers with a code alone. */
+  #code(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    code: number,
+  ): void {
+    if (!request.oneWay && !connection.closed)
+      this.loop.post(connection.number, Kind.response, 0, request.correlation, 0, code, EMPTY)
+    this.#finish(request, connection, code === Status.OK ? 'OK' : ipcErrorCode(code))
+  }
+
+  /** A handler, `admit` or `select` threw, or its promise was rejected. */
+  #threw(request: ServerRequest<Context>, error: unknown, code: number): void {
+    const connection = request.connection as ServerConnection<Context>
+    const deliberate =
+      IpcError.is(error, 'ERR_COROIPC_RETRY') || IpcError.is(error, 'ERR_COROIPC_REFUSED')
+    if (!request.answered) {
+      const answer = !deliberate
+        ? code
+        : error.code === 'ERR_COROIPC_RETRY'
+          ? Status.RETRY
+          : Status.REFUSED
+      // A handler that stops because nobody waits any more does what it should.
+      const obedient = request.abortedBy(error)
+      this.#code(request, connection, answer)
+      if (deliberate || obedient) return
+    }
+    const wrapped =
+      code === Status.HANDLER_ASYNC
+        ? error
+        : ipcError(code, { subject: describe(request), cause: error })
+    this.#events.error(wrapped, { connection, request })
+  }
+
+  #list(request: ServerRequest<Context>, connection: ServerConnection<Context>): void {
+    if (request.listed || request.answered || request.oneWay) return
+    request.listed = true
+    connection.pending[slotOf(request.correlation)] = request
+    this.pending++
+  }
+
+  #finish(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    code: string,
+  ): void {
+    request.finished()
+    if (request.listed) {
+      request.listed = false
+      connection.pending[slotOf(request.correlation)] = undefined
+      this.pending--
+      if (this.closing) this.#events.progress()
+    }
+    if (request.buffer !== -1) addon.bufferRelease(request.buffer)
+    if (this.latency !== undefined) {
+      const now = performance.now()
+      this.latency.record(request.received, now)
+      connection.latency?.record(request.received, now)
+    }
+    if (request.admitted) {
+      request.admitted = false
+      try {
+        connection.home.options.onAdmitted?.(request)
+      } catch (error) {
+        this.#events.error(error, { connection, request })
+      }
+    }
+    if (requestChannel.hasSubscribers) requestChannel.publish({ request, code })
+  }
+
+  // -- RequestOwner ---------------------------------------------------------------------------------
+
+  respond(request: ServerRequest<Context>, payload: unknown, status: unknown): boolean {
+    const connection = request.connection as ServerConnection<Context>
+    if (request.answered) {
+      if (connection.closed) return false
+      throw invalidArgument('respond', 'a request without an answer', request.id, 'type')
+    }
+    if (!Number.isInteger(status) || status !== ((status as number) | 0))
+      throw invalidArgument('status', 'a 32-bit integer', status)
+    if (request.oneWay || connection.closed) {
+      this.#finish(request, connection, '')
+      return false
+    }
+    const code = this.#send(request, connection, payload, status as number)
+    if (code === Status.OK) {
+      this.#finish(request, connection, 'OK')
+      return true
+    }
+    if (code === Status.ANSWER_INVALID)
+      throw invalidArgument('payload', 'bytes, a list of bytes or a buffer', payload, 'type')
+    throw ipcError(code === Status.ANSWER_TOO_LARGE ? Status.TOO_LARGE : code, {
+      subject: `answer to ${describe(request)}, at most ${connection.messageBytes} bytes`,
+    })
+  }
+
+  fail(request: ServerRequest<Context>, error: unknown, code: number): boolean {
+    const connection = request.connection as ServerConnection<Context>
+    if (request.answered) {
+      if (connection.closed) return false
+      throw invalidArgument('fail', 'a request without an answer', request.id, 'type')
+    }
+    const waited = !request.oneWay && !connection.closed
+    this.#threw(request, error, code)
+    return waited
+  }
+
+  deferred(request: ServerRequest<Context>): void {
+    this.#list(request, request.connection as ServerConnection<Context>)
+  }
+
+  // -- the rest -------------------------------------------------------------------------------------
+
+  /** Rows that a flush could not send. */
+  #failed(rows: readonly FailedRow[]): void {
+    for (const row of rows) {
+      const connection = this.connections[row.connection]
+      if (connection === undefined) continue
+      switch (row.code) {
+        case Status.FULL:
+          if (row.kind === Kind.dispatch) connection.block()
+          break
+        case Status.PEER_DEAD:
+        case Status.DISCONNECTED:
+        case Status.PROTOCOL:
+        case Status.BACKLOG_OVERFLOW:
+          break
+        default:
+          this.#events.error(
+            ipcError(row.code, { subject: row.kind === Kind.dispatch ? 'dispatch' : 'answer' }),
+            { connection },
+          )
+      }
+    }
+  }
+
+  readStats(connection: number, clear: boolean): Stats {
+    addon.stats(this.loop.handle, connection, clear, this.#stats)
+    return statsFrom(this.#stats)
+  }
+
+  destroy(): void {
+    if (this.destroyed) return
+    this.destroyed = true
+    this.loop.destroyed()
+    if (this.#serverId !== '') localServers.delete(this.#serverId)
+    addon.serverDestroy(this.loop.handle)
+  }
+}
+
+/** Slot of a correlation: its lower half. */
+function slotOf(correlation: number): number {
+  return correlation & 0xffff
+}
+
+function describe(request: { readonly id: number; readonly service: number }): string {
+  return `request ${request.id} of service ${request.service}`
+}
+
+function ipcErrorCode(code: number): string {
+  return ipcError(code).code
+}
+
+function isFullAnswer(value: unknown): value is FullAnswer {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !ArrayBuffer.isView(value) &&
+    !(value instanceof ArrayBuffer) &&
+    ('payload' in value || 'status' in value) &&
+    Object.keys(value).every((key) => key === 'payload' || key === 'status')
+  )
+}

@@ -1,0 +1,591 @@
+/** The server: listens under a name, lets clients in, and runs the handlers of its services. */
+import type { Checks, Credentials, IpcError, LatencyStats, Stats, Wait } from '@coroipc/native'
+import {
+  addon,
+  boolean,
+  callable,
+  checkOptions,
+  integer,
+  invalidArgument,
+  ipcError,
+  Latency,
+  localServers,
+  milliseconds,
+  nativeError,
+  nested,
+  oneOf,
+  policyCodes,
+  priorityCodes,
+  Status,
+  TIMEOUT_MS_MAX,
+  waitCode,
+} from '@coroipc/native'
+import { EventEmitter } from 'eventemitter3'
+import { clearOption, type Connection } from './connection.js'
+import { errorChannel } from './diagnostics.js'
+import { defaultLimits, limitChecks, type Limits } from './limits.js'
+import { checkLog, type Log } from './log.js'
+import { Mutex } from './mutex.js'
+import { type BuiltInPoll, checkPoll, type Poll, uvPoll } from './poll.js'
+import { type ErrorSource, isolated, ServerLoop } from './server-loop.js'
+import { type Handler, ID_MAX, rateCode, Service, type ServiceOptions } from './service.js'
+
+/** What `new Server` takes; all of it may be left out. */
+export interface ServerOptions<Context = unknown> {
+  /**
+   * Lets a peer in or not, by what the kernel says about it. Anything but `true` refuses, and so do an
+   * exception, a rejection and `authorizeTimeoutMs` of silence: the client gets `ERR_COROIPC_DENIED`
+   * and has never seen memory. Default: the server's own effective uid, and root.
+   */
+  readonly authorize?: (credentials: Credentials, service: number) => boolean | PromiseLike<boolean>
+  /** Bounds; each has a default: {@link Limits}. */
+  readonly limits?: Partial<Limits>
+  /**
+   * Your own selector: asked first, for every request. Undefined leaves it to the service's `handlers`.
+   * With it, services that were never added are served as well.
+   */
+  readonly select?: (
+    service: number,
+    id: number,
+    connection: Connection<Context>,
+  ) => Handler<Context> | undefined
+  /** How long to look at the rings before sleeping. Default `'adaptive'`. */
+  readonly wait?: Wait
+  /** `uvPoll()` (default), `blockingPoll()`, or a poll system of your own. */
+  readonly poll?: BuiltInPoll | Poll
+  /** Where to tell what happens. Default: nowhere. */
+  readonly log?: Log
+  /** One handler or hook at a time in the whole server; a service may say otherwise. Default false. */
+  readonly serialize?: boolean
+  /** Record latencies, receive to answer: `stats().latency`. Costs about 0.1 us a request. Default false. */
+  readonly latency?: boolean
+  /** Silence of `authorize` that refuses. Default 5000. */
+  readonly authorizeTimeoutMs?: number
+  /** Time a peer has for its handshake. Default 5000. */
+  readonly handshakeTimeoutMs?: number
+  /** Ask `authorize` also about uid 65534, a user unknown to this namespace. Default false: refused. */
+  readonly allowUnmapped?: boolean
+  /** Allocate and lock the ring pages of a connection when it is made. Default false. */
+  readonly prefault?: boolean
+}
+
+/** Events of a {@link Server}. */
+export interface ServerEvents<Context = unknown> {
+  /** It listens; the address is `server.address`. */
+  listening: []
+  /** A client is connected; its `onConnect` was called. */
+  connection: [connection: Connection<Context>]
+  /** A client is gone; its `onDisconnect` is about to be called. */
+  disconnect: [connection: Connection<Context>, reason: IpcError]
+  /**
+   * A handler or hook failed (`error.cause` is what it threw), or an answer was none. Nothing ends by
+   * it. Without a listener it goes to `log`; without that, it is a process warning.
+   */
+  error: [error: Error, source: ErrorSource<Context>]
+  /** `close` is done. */
+  close: []
+}
+
+/** Counters of a server. */
+export interface ServerStats extends Stats {
+  /** Receive to answer, microseconds. Only with the option `latency`. */
+  readonly latency?: LatencyStats
+}
+
+/** What `server.process` says: armed and safe to sleep on the fd, or there is more to do. */
+export type Progress = 'idle' | 'more'
+
+const checks: Checks = {
+  authorize: callable,
+  limits: nested(limitChecks),
+  select: callable,
+  wait: oneOf('adaptive', 'spin', 'sleep'),
+  poll: checkPoll,
+  log: checkLog,
+  serialize: boolean,
+  latency: boolean,
+  authorizeTimeoutMs: integer(1, TIMEOUT_MS_MAX),
+  handshakeTimeoutMs: integer(1, TIMEOUT_MS_MAX),
+  allowUnmapped: boolean,
+  prefault: boolean,
+}
+const closeChecks: Checks = { timeoutMs: milliseconds }
+const runChecks: Checks = { timeoutMs: milliseconds }
+const processChecks = milliseconds
+const checkId = integer(0, ID_MAX)
+
+/** Time that a custom poll is looked after when nothing happens: deadlines are noticed by it. */
+const TICK_MS = 100
+
+const sameUserOrRoot = ({ uid }: Credentials): boolean => uid === 0 || uid === process.geteuid?.()
+
+/**
+ * A coroipc server. Several may live in one process, and in worker threads.
+ *
+ * It serves once `listen` was called, and keeps the process alive until it is closed or `unref` was
+ * called. Clients that die or misbehave end their own connection and nothing else.
+ *
+ * @example
+ * const server = new Server({ log })
+ * server.addService({ id: 7, handlers: { 0: (request) => request.payload } })
+ * await server.listen('demo')
+ */
+export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context>> {
+  readonly #core: ServerLoop<Context>
+  readonly #log: Log | undefined
+  readonly #poll: BuiltInPoll | Poll
+  readonly #limits: Limits
+  readonly #mutex: Mutex | undefined
+  #address: string | undefined
+  #attached = false
+  #running = false
+  #stopping = false
+  #fault: { error: unknown } | undefined
+  #closing: Promise<void> | undefined
+  #onProgress: (() => void) | undefined
+  #tick: NodeJS.Timeout | undefined
+  #turn: NodeJS.Immediate | undefined
+
+  /** @throws TypeError or RangeError `ERR_COROIPC_INVALID_ARGUMENT`, `ERR_COROIPC_SYSTEM`. */
+  constructor(options: ServerOptions<Context> = {}) {
+    super()
+    checkOptions('options', options, checks)
+    const limits: Limits = { ...defaultLimits, ...definedOnly(options.limits) }
+    if (limits.ringBytesMin > limits.ringBytesMax)
+      throw invalidArgument(
+        'limits.ringBytesMin',
+        `at most ringBytesMax (${limits.ringBytesMax})`,
+        limits.ringBytesMin,
+      )
+    if (limits.messageBytesMin > limits.messageBytes)
+      throw invalidArgument(
+        'limits.messageBytesMin',
+        `at most messageBytes (${limits.messageBytes})`,
+        limits.messageBytesMin,
+      )
+    this.#limits = limits
+    this.#log = options.log
+    this.#poll = options.poll ?? uvPoll()
+    this.#mutex = options.serialize === true ? new Mutex() : undefined
+    const poll = this.#poll
+    this.#core = new ServerLoop<Context>(
+      {
+        authorize: options.authorize ?? sameUserOrRoot,
+        select: options.select,
+        anyService: new Service<Context>({ id: 0 }, this.#mutex, true),
+        latency: options.latency === true ? new Latency() : undefined,
+        native: {
+          ...limits,
+          wait: waitCode(options.wait ?? 'adaptive') as number,
+          anyService: options.select !== undefined,
+          allowUnmapped: options.allowUnmapped ?? false,
+          prefault: options.prefault ?? false,
+          authorizeTimeoutMs: options.authorizeTimeoutMs ?? 5000,
+          handshakeTimeoutMs: options.handshakeTimeoutMs ?? 5000,
+        },
+        poll:
+          'kind' in poll
+            ? undefined
+            : {
+                acceptAdd: (fd, cookie) => this.#guard(() => poll.acceptAdd(fd, cookie)),
+                dispatchAdd: (fd, events, cookie) =>
+                  this.#guard(() => poll.dispatchAdd(fd, events, cookie)),
+                dispatchModify: (fd, events, cookie) =>
+                  this.#guard(() => poll.dispatchModify(fd, events, cookie)),
+                dispatchDestroy: (fd, cookie) =>
+                  this.#guard(() => poll.dispatchDestroy(fd, cookie)),
+              },
+      },
+      {
+        connection: (connection) => {
+          this.#log?.debug(
+            {
+              connection: connection.id,
+              service: connection.service,
+              pid: connection.credentials.pid,
+            },
+            'client connected',
+          )
+          this.#guard(() => this.emit('connection', connection))
+        },
+        disconnect: (connection, reason) => {
+          this.#log?.debug({ connection: connection.id, code: reason.code }, 'client gone')
+          this.#guard(() => this.emit('disconnect', connection, reason))
+        },
+        denied: ({ pid, uid, gid }, service) =>
+          this.#log?.warn({ pid, uid, gid, service }, 'client refused'),
+        error: (error, source) => this.#report(error, source),
+        progress: () => this.#onProgress?.(),
+      },
+    )
+  }
+
+  /** The path or `@name` it listens on; undefined before `listen` and after `close`. */
+  get address(): string | undefined {
+    return this.#address
+  }
+
+  /** True from `listen` to `close`. */
+  get listening(): boolean {
+    return this.#address !== undefined
+  }
+
+  /**
+   * The one fd of this server: level-readable while there is work for `process()`. For loops that are not
+   * libuv; with a `Poll` of your own it is -1. Owned by the server: do not read or close it.
+   */
+  get fd(): number {
+    return this.#core.destroyed ? -1 : addon.fd(this.#core.loop.handle)
+  }
+
+  /**
+   * Offers a service. May be called at any time before `close`; clients that connected before stay as
+   * they are.
+   *
+   * @returns this server
+   * @throws TypeError or RangeError `ERR_COROIPC_INVALID_ARGUMENT`: a wrong or unknown option, an id that
+   *   is offered already.
+   */
+  addService(options: ServiceOptions<Context>): this {
+    this.#checkOpen('addService')
+    const service = new Service<Context>(options, this.#mutex)
+    if (this.#core.services.has(service.id))
+      throw invalidArgument('service.id', 'an id that is not offered yet', service.id)
+    const result = addon.serviceAdd(this.#core.loop.handle, service.id, {
+      policy: policyCodes[options.backlogPolicy ?? 'error'],
+      priority: priorityCodes[options.priority ?? 'normal'],
+      requestsPerSecond: rateCode(options.requestsPerSecond ?? Infinity),
+      backlogBytes: options.backlogBytes ?? this.#limits.backlogBytes,
+    })
+    if (result < 0) throw nativeError(result, { subject: `addService ${service.id}` })
+    this.#core.services.set(service.id, service)
+    return this
+  }
+
+  /**
+   * Listens. The socket exists and clients may connect when the promise is fulfilled; it does so without
+   * waiting for anything.
+   *
+   * @param name `'demo'`: /run/coroipc/demo if that is writable, else $XDG_RUNTIME_DIR/coroipc/demo;
+   *   `'@demo'`: the abstract namespace; `'/a/b.sock'`: that path; `{ fd }`: an inherited listening
+   *   AF_UNIX SOCK_SEQPACKET socket, the server's own afterwards
+   * @throws `ERR_COROIPC_ADDRESS_IN_USE` while another server lives there; `ERR_COROIPC_SYSTEM`;
+   *   `ERR_COROIPC_INVALID_ARGUMENT`. A dead server's socket is replaced; what is no socket of ours
+   *   is never unlinked.
+   */
+  async listen(name: string | { readonly fd: number }): Promise<void> {
+    this.#checkOpen('listen')
+    if (this.#address !== undefined)
+      throw invalidArgument('listen', 'a server that does not listen yet', this.#address, 'type')
+    const { handle } = this.#core.loop
+    let result: number
+    if (typeof name === 'object' && name !== null) {
+      checkOptions('name', name, { fd: integer(0, 0x7fffffff) })
+      if (name.fd === undefined) throw invalidArgument('name.fd', 'an integer', name.fd)
+      result = addon.serverListenFd(handle, name.fd)
+    } else {
+      if (typeof name !== 'string' || name === '' || name === '@' || name.includes('\0'))
+        throw invalidArgument('name', 'a name, @name, path or { fd }', name, 'type')
+      result = addon.serverListen(handle, name)
+    }
+    if (result < 0) {
+      const subject = typeof name === 'string' ? `listen '${name}'` : `listen { fd: ${name.fd} }`
+      throw nativeError(result, { subject })
+    }
+    this.#address = addon.serverAddress(handle)
+    localServers.add(this.#address)
+    if ('kind' in this.#poll) {
+      if (this.#poll.kind === 'uv') {
+        addon.attach(handle)
+        this.#attached = true
+      }
+    } else {
+      this.#tick = setInterval(() => this.#pumpSome(), TICK_MS)
+      this.#tick.unref()
+    }
+    this.#log?.info({ address: this.#address }, 'listening')
+    this.#guard(() => this.emit('listening'))
+  }
+
+  /** The connections that are open now, each once. */
+  *connections(): IterableIterator<Connection<Context>> {
+    for (const connection of [...this.#core.connections]) {
+      if (connection !== undefined && !connection.closed) yield connection
+    }
+  }
+
+  /** Counters of the whole server; `clear` begins them anew. */
+  stats(options?: { readonly clear?: boolean }): ServerStats {
+    const clear = clearOption(options)
+    if (this.#core.destroyed) throw ipcError(Status.DISCONNECTED, { subject: 'stats' })
+    const stats = this.#core.readStats(-1, clear)
+    const { latency } = this.#core
+    return latency === undefined ? stats : { ...stats, latency: latency.read(clear) }
+  }
+
+  /**
+   * Takes a service away: its clients are disconnected, later ones get `ERR_COROIPC_NO_SERVICE`. Fulfilled
+   * when the last `onDisconnect` is done and nobody holds one of its connections.
+   *
+   * @throws RangeError `ERR_COROIPC_INVALID_ARGUMENT` if it is not offered
+   */
+  async closeService(id: number): Promise<void> {
+    checkId('id', id)
+    const service = this.#core.services.get(id)
+    if (service === undefined) throw invalidArgument('id', 'a service that was added', id)
+    this.#core.services.delete(id)
+    this.#core.loop.flush()
+    const mine = (): boolean =>
+      this.#core.connections.some((connection) => connection?.home === service)
+    while (!this.#core.destroyed) {
+      const held = addon.serviceClose(this.#core.loop.handle, id)
+      this.#pumpUnattached()
+      if (held === 0 && !mine()) return
+      await this.#nextProgress(20)
+    }
+  }
+
+  /**
+   * Closes the server: it stops listening, answers new requests with `ERR_COROIPC_RETRY`, and waits up
+   * to `timeoutMs` for requests that are being handled; then it disconnects every client
+   * (`ERR_COROIPC_DISCONNECTED`) and waits, within the same time, for `onDisconnect` promises and holds.
+   * What is not done by then is let go. Never rejects; further calls return the same promise.
+   *
+   * @param options.timeoutMs default 5000; 0 waits for nothing
+   */
+  close(options?: { readonly timeoutMs?: number }): Promise<void> {
+    checkOptions('options', options, closeChecks)
+    this.#closing ??= this.#close(options?.timeoutMs ?? 5000)
+    return this.#closing
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    const core = this.#core
+    const { handle } = core.loop
+    const until = performance.now() + timeoutMs
+    const left = (): number => until - performance.now()
+    core.closing = true
+    this.#stopping = true
+    if (this.#address !== undefined) localServers.delete(this.#address)
+    this.#address = undefined
+    addon.serverListenStop(handle)
+    while (core.pending > 0 && left() > 0) {
+      this.#pumpUnattached()
+      if (core.pending > 0) await this.#nextProgress(Math.min(left(), 50))
+    }
+    core.loop.flush()
+    addon.serverClose(handle)
+    // Rows still come, through libuv, a loop that runs below us, or these turns.
+    if (!core.loop.inBatch) this.#pump(1000)
+    else await new Promise(setImmediate)
+    this.#pumpUnattached()
+    while (core.alive > 0 && left() > 0) {
+      await this.#nextProgress(Math.min(left(), 50))
+      this.#pumpUnattached()
+    }
+    while (core.loop.inBatch || this.#running) await new Promise(setImmediate)
+    clearInterval(this.#tick)
+    clearImmediate(this.#turn)
+    if (this.#attached) addon.detach(handle)
+    core.destroy()
+    this.#log?.info({}, 'closed')
+    this.#guard(() => this.emit('close'))
+  }
+
+  /** As `close()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** Keeps the process alive while it listens (the default). */
+  ref(): this {
+    if (this.#attached && !this.#core.destroyed) addon.ref(this.#core.loop.handle)
+    return this
+  }
+
+  /** Lets the process end although it listens. */
+  unref(): this {
+    if (this.#attached && !this.#core.destroyed) addon.unref(this.#core.loop.handle)
+    return this
+  }
+
+  /**
+   * Handles what is there. For loops that watch `server.fd`, and after `handlerAccept` and
+   * `handlerDispatch` returned `'more'`.
+   *
+   * @param maxMs go on for at most so long while there is more; 0 (default): one bounded turn
+   * @returns `'idle'`: armed, safe to sleep on the fd. `'more'`: call again.
+   * @throws `ERR_COROIPC_INVALID_ARGUMENT` from inside a handler
+   */
+  process(maxMs = 0): Progress {
+    processChecks('maxMs', maxMs)
+    if (this.#core.destroyed) return 'idle'
+    if (this.#core.loop.inBatch)
+      throw invalidArgument('process', 'a call from outside a handler', 'one inside it')
+    return this.#pump(maxMs)
+  }
+
+  /**
+   * With a `Poll` of your own: the listening socket with this cookie is readable.
+   *
+   * @returns as `process`
+   */
+  handlerAccept(cookie: number): Progress {
+    return this.#handler(() => addon.handlerAccept(this.#core.loop.handle, cookie))
+  }
+
+  /**
+   * With a `Poll` of your own: the fd with this cookie is ready; `revents` as from poll(2).
+   *
+   * @returns as `process`
+   */
+  handlerDispatch(cookie: number, revents: number): Progress {
+    return this.#handler(() => addon.handlerDispatch(this.#core.loop.handle, cookie, revents))
+  }
+
+  #handler(call: () => number): Progress {
+    if (this.#core.destroyed) return 'idle'
+    if (this.#core.loop.inBatch) {
+      this.#turn ??= setImmediate(() => this.#pumpSome())
+      return 'more'
+    }
+    call()
+    return this.#pumpSome()
+  }
+
+  /** One turn, and the next by itself where libuv runs. */
+  #pumpSome(): Progress {
+    this.#turn = undefined
+    if (this.#core.destroyed || this.#core.loop.inBatch) return 'idle'
+    const progress = this.#pump(0)
+    if (progress === 'more') this.#turn ??= setImmediate(() => this.#pumpSome())
+    return progress
+  }
+
+  #pump(maxMs: number): Progress {
+    const { loop } = this.#core
+    loop.flush()
+    let more = addon.pump(loop.handle)
+    if (more === 1 && maxMs > 0) {
+      const until = performance.now() + maxMs
+      do more = addon.pump(loop.handle)
+      while (more === 1 && performance.now() < until)
+    }
+    return more === 1 ? 'more' : 'idle'
+  }
+
+  /** Where no loop of ours would bring the rows. */
+  #pumpUnattached(): void {
+    if (this.#attached || this.#running || this.#core.destroyed || this.#core.loop.inBatch) return
+    this.#pump(1000)
+  }
+
+  /**
+   * Serves in a blocking loop until `stop` is called (by a handler or hook) or the time is up: for a
+   * process or worker that does nothing else. Needs `poll: blockingPoll()`. Promises cannot settle in
+   * it: a handler that returns one is answered `ERR_COROIPC_HANDLER_ASYNC`. A worker that is
+   * terminated leaves it within 100 ms.
+   *
+   * @param options.timeoutMs default Infinity
+   * @throws what a listener of this server threw; `ERR_COROIPC_ABORTED` when the worker terminates
+   */
+  run(options?: { readonly timeoutMs?: number }): void {
+    checkOptions('options', options, runChecks)
+    this.#checkOpen('run')
+    if (!('kind' in this.#poll) || this.#poll.kind !== 'blocking')
+      throw invalidArgument('run', 'a server with poll: blockingPoll()', this.#poll)
+    if (this.#running || this.#core.loop.inBatch)
+      throw invalidArgument('run', 'a call from outside a handler', 'one inside it')
+    const timeoutMs = options?.timeoutMs ?? Infinity
+    const { loop } = this.#core
+    const until = performance.now() + timeoutMs
+    this.#running = true
+    this.#core.running = true
+    this.#stopping = false
+    try {
+      while (!this.#isStopping()) {
+        const left = until - performance.now()
+        if (left <= 0) return
+        loop.flush()
+        const result = addon.wait(loop.handle, left > 0x7fffffff ? -1 : Math.ceil(left))
+        if (result < 0) throw nativeError(result, { subject: 'run' })
+        if (result === 1) addon.pump(loop.handle)
+        if (this.#fault !== undefined) {
+          const { error } = this.#fault
+          this.#fault = undefined
+          throw error
+        }
+      }
+    } finally {
+      this.#running = false
+      this.#core.running = false
+    }
+  }
+
+  #isStopping(): boolean {
+    return this.#stopping
+  }
+
+  /** Ends `run` after the current batch. */
+  stop(): void {
+    this.#stopping = true
+  }
+
+  #checkOpen(subject: string): void {
+    if (this.#closing !== undefined) throw ipcError(Status.DISCONNECTED, { subject })
+  }
+
+  /** Runs a listener: what it throws surfaces as an uncaught exception, or out of `run`. */
+  #guard(call: () => void): void {
+    if (!this.#running) {
+      isolated(call)
+      return
+    }
+    try {
+      call()
+    } catch (error) {
+      this.#fault ??= { error }
+    }
+  }
+
+  #report(thrown: unknown, source: ErrorSource<Context>): void {
+    const error =
+      thrown instanceof Error
+        ? thrown
+        : ipcError(Status.HANDLER_FAILED, { subject: 'a hook', cause: thrown })
+    if (errorChannel.hasSubscribers) errorChannel.publish({ error, ...source })
+    this.#log?.error({ err: error, connection: source.connection?.id }, error.message)
+    if (this.listenerCount('error') > 0) this.#guard(() => this.emit('error', error, source))
+    else if (this.#log === undefined) {
+      // Not thrown: a request that makes a handler fail must not end the server. Not lost either.
+      const { cause } = error
+      const detail = cause instanceof Error ? cause.stack : error.stack
+      process.emitWarning(error.message, {
+        type: 'CoroipcServerError',
+        code: (error as Partial<IpcError>).code ?? 'ERR_COROIPC_HANDLER_FAILED',
+        ...(detail === undefined ? {} : { detail }),
+      })
+    }
+  }
+
+  #nextProgress(maxMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const before = this.#onProgress
+      const done = (): void => {
+        clearTimeout(timer)
+        this.#onProgress = before
+        before?.()
+        resolve()
+      }
+      const timer = setTimeout(done, Math.max(1, maxMs))
+      this.#onProgress = done
+    })
+  }
+}
+
+function definedOnly<T extends object>(options: T | undefined): Partial<T> {
+  if (options === undefined) return {}
+  return Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined),
+  ) as Partial<T>
+}

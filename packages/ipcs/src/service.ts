@@ -1,0 +1,192 @@
+/** A service: what a developer says about it, and the checked form that the server works with. */
+import type { Checks, Credentials, IpcError } from '@coroipc/native'
+import {
+  anything,
+  boolean,
+  callable,
+  checkOptions,
+  integer,
+  invalidArgument,
+  limits,
+  oneOf,
+  policyCodes,
+  priorityCodes,
+} from '@coroipc/native'
+import type { Connection } from './connection.js'
+import { Mutex } from './mutex.js'
+import type { Answer, Request } from './request.js'
+
+/** Services and ids are 16 bits each. */
+export const ID_MAX = 65535
+
+/**
+ * Answers one kind of request. It returns the answer, or a promise of it:
+ *
+ * - bytes: a `Uint8Array`, any view, an `ArrayBuffer`, a string (sent as UTF-8);
+ * - a list of these, gathered into one payload;
+ * - nothing, for an empty answer;
+ * - `{ status, payload }`, to set the application's own status;
+ * - a buffer of `connection.allocate`, handed over without copying where the client is trusted;
+ * - nothing after `request.respond(...)` or `request.defer()`.
+ *
+ * What goes wrong has a code of its own at the client: it threw (`ERR_COROIPC_HANDLER_FAILED`), its
+ * promise rejected (`_HANDLER_REJECTED`), it returned a promise where none can settle
+ * (`_HANDLER_ASYNC`), something that is not an answer (`_ANSWER_INVALID`), or too much
+ * (`_ANSWER_TOO_LARGE`). The error itself stays here: the server's `error` event has it as `cause`. A
+ * handler that throws an `IpcError` of code `ERR_COROIPC_RETRY` or `ERR_COROIPC_REFUSED` answers with
+ * that code and nothing is reported.
+ */
+export type Handler<Context = unknown> = (
+  request: Request<Context>,
+  connection: Connection<Context>,
+) => Answer | PromiseLike<Answer>
+
+/** What `admit` may say: run the handler, or tell the client to try again, or that it never will. */
+export type Admission = 'accept' | 'retry' | 'refuse'
+
+/** How urgent a connection is when many are ready. No priority can starve a lower one. */
+export type Priority = keyof typeof priorityCodes
+
+/**
+ * What becomes of a dispatch that finds the ring full and the backlog at its limit:
+ * `'error'` (default) it is not queued, `dispatch` returns false and `'drain'` follows;
+ * `'drop-oldest'` the oldest that waits goes; `'drop-newest'` this one goes; `'disconnect'` the
+ * connection ends with `ERR_COROIPC_BACKLOG_OVERFLOW`.
+ */
+export type BacklogPolicy = keyof typeof policyCodes
+
+/** Handlers by request id. Copied by `addService`. */
+export type Handlers<Context = unknown> =
+  | Readonly<Record<number, Handler<Context>>>
+  | ReadonlyMap<number, Handler<Context>>
+
+/** What `addService` takes. */
+export interface ServiceOptions<Context = unknown> {
+  /** 0 to 65535. */
+  readonly id: number
+  /** By request id, 0 to 65535. Ids without one are answered `ERR_COROIPC_NO_HANDLER`. */
+  readonly handlers?: Handlers<Context>
+  /** Makes the private data of a connection: `connection.context`. If it throws, the client is gone. */
+  readonly context?: (connection: Connection<Context>) => Context
+  /**
+   * A client is there. What is dispatched here arrives. If it throws, the client is disconnected. With
+   * `serialize` a promise holds its requests back until it has settled; else they are handled meanwhile.
+   */
+  readonly onConnect?: (connection: Connection<Context>) => void | PromiseLike<void>
+  /**
+   * A client is gone; `reason.code` says why (`ERR_COROIPC_PEER_DEAD`, `ERR_COROIPC_DISCONNECTED`,
+   * `ERR_COROIPC_PROTOCOL`, `ERR_COROIPC_BACKLOG_OVERFLOW`). Its resources stay until a promise that is
+   * returned has settled (coroipc's "busy, call again") and nobody holds the connection.
+   */
+  readonly onDisconnect?: (
+    connection: Connection<Context>,
+    reason: IpcError,
+  ) => void | PromiseLike<void>
+  /**
+   * Asked before each handler. `'retry'` is `ERR_COROIPC_RETRY` at the client, `'refuse'` is
+   * `ERR_COROIPC_REFUSED`. If it throws, the client gets `ERR_COROIPC_HANDLER_FAILED`.
+   */
+  readonly admit?: (request: Request<Context>) => Admission
+  /** Always follows `admit`: when the request is answered, refused or its client gone. */
+  readonly onAdmitted?: (request: Request<Context>) => void
+  /**
+   * True says that this peer may share memory with handlers: its zero-copy buffers are read in place.
+   * It can then change bytes while they are read, which can crash a process that decodes or sorts them.
+   * Default: nobody; the same calls work on private copies.
+   */
+  readonly trust?: (credentials: Credentials) => boolean
+  /** Default `'normal'`. */
+  readonly priority?: Priority
+  /** Requests of one connection that are read each second; Infinity (default) no limit, 0 paused. */
+  readonly requestsPerSecond?: number
+  /** Default `'error'`. */
+  readonly backlogPolicy?: BacklogPolicy
+  /** Bytes of dispatches that wait for one connection. Default: the server's. */
+  readonly backlogBytes?: number
+  /**
+   * One handler or hook of this service at a time, in the order of their coming, promises included; a
+   * deferred request lets the next one run. Default: the server's `serialize`.
+   */
+  readonly serialize?: boolean
+}
+
+/** The check of `requestsPerSecond`. */
+export function checkRate(name: string, value: unknown): void {
+  if (value === Infinity) return
+  if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > 0x7fffffff)
+    throw invalidArgument(name, 'an integer from 0 to 2147483647, or Infinity', value)
+}
+
+/** How natives write a rate: 0 is no limit. */
+export function rateCode(requestsPerSecond: number): number {
+  if (requestsPerSecond === Infinity) return 0
+  return requestsPerSecond === 0 ? limits.rateOff : requestsPerSecond
+}
+
+const checks: Checks = {
+  id: integer(0, ID_MAX),
+  handlers: anything,
+  context: callable,
+  onConnect: callable,
+  onDisconnect: callable,
+  admit: callable,
+  onAdmitted: callable,
+  trust: callable,
+  priority: oneOf(...Object.keys(priorityCodes)),
+  requestsPerSecond: checkRate,
+  backlogPolicy: oneOf(...Object.keys(policyCodes)),
+  backlogBytes: integer(1, 0xffffffff),
+  serialize: boolean,
+}
+
+/** Ids below this are looked up in an array. */
+const DENSE_IDS = 1024
+
+/** A service in the form that requests meet. */
+export class Service<Context> {
+  /** -1: the one that stands for services which were not added. */
+  readonly id: number
+  readonly options: ServiceOptions<Context>
+  readonly mutex: Mutex | undefined
+  readonly #dense: (Handler<Context> | undefined)[] = []
+  readonly #sparse = new Map<number, Handler<Context>>()
+
+  constructor(options: ServiceOptions<Context>, serverMutex: Mutex | undefined, any = false) {
+    if (!any) {
+      checkOptions('service', options, checks)
+      if (options?.id === undefined)
+        throw invalidArgument('service.id', `an integer from 0 to ${ID_MAX}`, options?.id)
+    }
+    this.id = any ? -1 : options.id
+    this.options = options
+    this.mutex =
+      options.serialize === undefined ? serverMutex : options.serialize ? new Mutex() : undefined
+    const entries: Iterable<[unknown, unknown]> =
+      options.handlers === undefined
+        ? []
+        : options.handlers instanceof Map
+          ? options.handlers
+          : typeof options.handlers === 'object' && options.handlers !== null
+            ? Object.entries(options.handlers)
+            : [[undefined, options.handlers]]
+    for (const [key, handler] of entries) this.#add(key, handler)
+  }
+
+  #add(key: unknown, handler: unknown): void {
+    if (key === undefined)
+      throw invalidArgument('service.handlers', 'an object or a Map of functions', handler)
+    const id = typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > ID_MAX)
+      throw invalidArgument('service.handlers', `ids from 0 to ${ID_MAX}`, key)
+    if (typeof handler !== 'function')
+      throw invalidArgument(`service.handlers[${String(id)}]`, 'a function', handler)
+    this.#sparse.set(id as number, handler as Handler<Context>)
+    if ((id as number) >= DENSE_IDS) return
+    while (this.#dense.length <= (id as number)) this.#dense.push(undefined)
+    this.#dense[id as number] = handler as Handler<Context>
+  }
+
+  handler(id: number): Handler<Context> | undefined {
+    return id < this.#dense.length ? this.#dense[id] : this.#sparse.get(id)
+  }
+}
