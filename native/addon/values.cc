@@ -1,0 +1,76 @@
+// values.cc: see values.h.
+#include "values.h"
+
+#include <inttypes.h>
+#include <napi.h>
+#include <stdio.h>
+#include <string.h>
+
+namespace coroipc_addon {
+
+Payload::Payload(napi_env env, napi_value value) {
+  size_t bytes = 0;
+  if (BytesOf(env, value, &parts_[0].iov_base, &bytes)) {
+    parts_[0].iov_len = bytes;
+    count_ = 1;
+    return;
+  }
+  uint32_t length = 0;
+  if (napi_get_array_length(env, value, &length) != napi_ok) return;
+  if (length > kPartsMax) length = kPartsMax;
+  for (uint32_t i = 0; i < length; i++) {
+    napi_value part = nullptr;
+    if (napi_get_element(env, value, i, &part) != napi_ok) return;
+    if (!BytesOf(env, part, &parts_[count_].iov_base, &bytes)) continue;
+    parts_[count_++].iov_len = bytes;
+  }
+}
+
+napi_value NewArrayBuffer(napi_env env, size_t bytes, void** data) {
+  napi_value array = nullptr;
+  // napi_create_arraybuffer zeroes; a Buffer does not, and one that is made so has an ArrayBuffer of its own.
+  napi_value buffer = nullptr;
+  if (bytes > 0 && napi_create_buffer(env, bytes, data, &buffer) == napi_ok) {
+    napi_get_typedarray_info(env, buffer, nullptr, nullptr, nullptr, &array, nullptr);
+  } else {
+    napi_create_arraybuffer(env, bytes, data, &array);
+  }
+  return array;
+}
+
+napi_value CopyToArrayBuffer(napi_env env, const void* data, size_t bytes) {
+  void* copy = nullptr;
+  napi_value array = NewArrayBuffer(env, bytes, &copy);
+  if (array != nullptr && copy != nullptr && bytes > 0) memcpy(copy, data, bytes);
+  return array;
+}
+
+napi_value Undefined(napi_env env) {
+  napi_value value = nullptr;
+  napi_get_undefined(env, &value);
+  return value;
+}
+
+std::string Text(napi_env env, napi_value value) {
+  return Napi::Value(env, value).ToString().Utf8Value();
+}
+
+std::string HexId(uint64_t id) {
+  char text[17];
+  snprintf(text, sizeof text, "%016" PRIx64, id);
+  return text;
+}
+
+napi_value CredentialsValue(napi_env env, const coroipc_credentials* credentials) {
+  Napi::Object value = Napi::Object::New(env);
+  value.Set("pid", credentials->pid);
+  value.Set("uid", credentials->uid);
+  value.Set("gid", credentials->gid);
+  Napi::Array groups = Napi::Array::New(env, credentials->group_count);
+  for (uint32_t i = 0; i < credentials->group_count; i++) groups.Set(i, credentials->groups[i]);
+  value.Set("groups", groups);
+  value.Set("pidfd", credentials->pidfd);
+  return value;
+}
+
+}  // namespace coroipc_addon
