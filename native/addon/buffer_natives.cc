@@ -1,5 +1,5 @@
-// buffer_natives.cc: natives of zero-copy buffers. A handle and the ArrayBuffer over its memory each have a share of
-// it; the memory goes back with the last one, once.
+// buffer_natives.cc: natives of zero-copy buffers. A handle and the ArrayBuffer over its memory
+// each have a share of it; the memory goes back with the last one, once.
 #include "environment.h"
 #include "natives.h"
 #include "values.h"

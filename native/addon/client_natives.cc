@@ -1,7 +1,8 @@
 // client_natives.cc: natives of the client half (coroipcc.h).
 //
-// A blocking request is one native call: payload gathered from JavaScript's memory, answer copied once, to the caller's
-// array or to the slab. What fits neither stays leased until `take`, which copies it to an ArrayBuffer of its own.
+// A blocking request is one native call: payload gathered from JavaScript's memory, answer copied
+// once, to the caller's array or to the slab. What fits neither stays leased until `take`, which
+// copies it to an ArrayBuffer of its own.
 #include <coroipc/coroipcc.h>
 #include <napi.h>
 #include <string.h>
@@ -87,9 +88,9 @@ napi_value Call(napi_env env, napi_callback_info info) {
   const Target target(call, 5);
   coroipcc_response response{};
   ClearResult(loop);
-  const coroipc_status status = coroipcc_request(
-      connection, call.Uint16(2), payload.parts(), payload.count(), call.Int(4), target.data,
-      static_cast<uint32_t>(target.bytes), &response);
+  const coroipc_status status =
+      coroipcc_request(connection, call.Uint16(2), payload.parts(), payload.count(), call.Int(4),
+                       target.data, static_cast<uint32_t>(target.bytes), &response);
   NoteResponse(loop, response);
   if (status == COROIPC_OK) {
     target.Filled(loop, response.bytes);
@@ -110,9 +111,8 @@ napi_value CallInPlace(napi_env env, napi_callback_info info) {
   const Payload payload(env, call[3]);
   coroipcc_response response{};
   ClearResult(loop);
-  const coroipc_status status =
-      coroipcc_request_in_place(connection, call.Uint16(2), payload.parts(), payload.count(),
-                                call.Int(4), &response);
+  const coroipc_status status = coroipcc_request_in_place(
+      connection, call.Uint16(2), payload.parts(), payload.count(), call.Int(4), &response);
   NoteResponse(loop, response);
   if (status != COROIPC_OK) return call.Return(-status);
   NoteSegment(loop, response.in_segment, response.segment, response.offset);
@@ -131,9 +131,8 @@ napi_value CallBuffer(napi_env env, napi_callback_info info) {
   const Target target(call, 7);
   coroipcc_response response{};
   ClearResult(loop);
-  const coroipc_status status = coroipcc_request_buffer(connection, call.Uint16(2), buffer,
-                                                        call.Uint(4), call.Uint(5), call.Int(6),
-                                                        &response);
+  const coroipc_status status = coroipcc_request_buffer(
+      connection, call.Uint16(2), buffer, call.Uint(4), call.Uint(5), call.Int(6), &response);
   NoteResponse(loop, response);
   if (status != COROIPC_OK) return call.Return(-status);
   if (response.bytes > target.bytes) {
@@ -222,7 +221,8 @@ napi_value LeaseBuffer(napi_env env, napi_callback_info info) {
   return array != nullptr ? array : CopyToArrayBuffer(env, lease->data, lease->bytes);
 }
 
-// -- connections ----------------------------------------------------------------------------------------------------
+// -- connections
+// ----------------------------------------------------------------------------------------------------
 
 napi_value GroupCreate(napi_env env, napi_callback_info info) {
   Arguments<2> arguments(env, info);
@@ -274,8 +274,8 @@ napi_value Connect(napi_env env, napi_callback_info info) {
   coroipcc_options options;
   ReadOptions(Napi::Object(env, call[2]), options);
   coroipcc_connection* connection = nullptr;
-  const coroipc_status status = connect(call.loop->group(), Text(env, call[1]).c_str(), &options,
-                                        call.Int(3), &connection);
+  const coroipc_status status =
+      connect(call.loop->group(), Text(env, call[1]).c_str(), &options, call.Int(3), &connection);
   if (status != COROIPC_OK) return call.Return(-status);
   call.loop->AddClient(connection, options.service);
   return call.Return(static_cast<int32_t>(coroipcc_connection_number(connection)));
@@ -328,7 +328,8 @@ napi_value DispatchFlow(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// -- sending --------------------------------------------------------------------------------------------------------
+// -- sending
+// --------------------------------------------------------------------------------------------------------
 
 // sendRow(loop, connection, kind, id, correlation, timeoutMs, payload)
 napi_value SendRow(napi_env env, napi_callback_info info) {
@@ -377,8 +378,7 @@ napi_value BufferAllocStart(napi_env env, napi_callback_info info) {
   coroipcc_connection* connection = call.connection_to_send();
   if (connection == nullptr) return call.Return(-COROIPC_DISCONNECTED);
   uint32_t correlation = 0;
-  const coroipc_status status =
-      coroipcc_buffer_alloc_start(connection, call.Uint(2), &correlation);
+  const coroipc_status status = coroipcc_buffer_alloc_start(connection, call.Uint(2), &correlation);
   if (status != COROIPC_OK) return call.Return(-status);
   // All 32 bits count: above 2^31 it must not look like a status. `| 0` makes it what the row has.
   napi_value value = nullptr;

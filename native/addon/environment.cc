@@ -13,7 +13,8 @@ Environment* Environment::Create(napi_env env) {
   napi_value source = nullptr;
   napi_value function = nullptr;
   napi_create_string_utf8(env, "(() => {})", NAPI_AUTO_LENGTH, &source);
-  // A function of JavaScript, not one of ours: only those look whether execution is being terminated.
+  // A function of JavaScript, not one of ours: only those look whether execution is being
+  // terminated.
   if (napi_run_script(env, source, &function) != napi_ok ||
       napi_create_reference(env, function, 1, &self->trivial_) != napi_ok ||
       napi_add_async_cleanup_hook(env, Cleanup, self, &self->cleanup_) != napi_ok) {

@@ -1,13 +1,15 @@
-// environment.h: what the addon keeps for one Node.js environment (the main thread, or one worker). There is no other
-// state: the addon may be loaded in many environments of one process, and each may end at any time.
+// environment.h: what the addon keeps for one Node.js environment (the main thread, or one worker).
+// There is no other state: the addon may be loaded in many environments of one process, and each
+// may end at any time.
 //
-// The end of an environment, in order (an asynchronous cleanup hook: terminating a worker with an open libuv handle
-// would abort the process):
+// The end of an environment, in order (an asynchronous cleanup hook: terminating a worker with an
+// open libuv handle would abort the process):
 //   1. no JavaScript is entered any more                       stopping()
 //   2. outboxes are flushed, libuv handles closed              Poll::Close
 //   3. ArrayBuffers over shared memory detached, buffers and leases given back
 //   4. servers and the client group destroyed
-//   5. when libuv has let go of the last handle: the hook is done, Node.js goes on and deletes this object
+//   5. when libuv has let go of the last handle: the hook is done, Node.js goes on and deletes this
+//   object
 #ifndef COROIPC_ADDON_ENVIRONMENT_H
 #define COROIPC_ADDON_ENVIRONMENT_H
 
@@ -25,8 +27,9 @@ namespace coroipc_addon {
 class EventLoop;
 class Poll;
 
-// Things that JavaScript names by small integers. A number is not given out again soon, so that a stale one finds
-// nothing rather than somebody else's: index in the lower half, a count of uses above it.
+// Things that JavaScript names by small integers. A number is not given out again soon, so that a
+// stale one finds nothing rather than somebody else's: index in the lower half, a count of uses
+// above it.
 template <typename T>
 class HandleTable {
  public:
@@ -94,19 +97,21 @@ class Environment {
   napi_env env() const { return env_; }
   bool stopping() const { return stopping_; }
 
-  // Calls into JavaScript. What it throws becomes an uncaught exception, as from any callback of Node.js.
-  // With an async context: from libuv; microtasks and ticks run before it returns. False if it threw or cannot run.
+  // Calls into JavaScript. What it throws becomes an uncaught exception, as from any callback of
+  // Node.js. With an async context: from libuv; microtasks and ticks run before it returns. False
+  // if it threw or cannot run.
   bool Enter(napi_async_context context, napi_value resource, napi_value receiver,
              napi_value function, size_t count, const napi_value* arguments);
-  // True when JavaScript cannot run any more (the worker is being terminated, or an exception is pending): blocking
-  // calls ask this every 50 ms and give up. For coroipcc_group_options::interrupt.
+  // True when JavaScript cannot run any more (the worker is being terminated, or an exception is
+  // pending): blocking calls ask this every 50 ms and give up. For
+  // coroipcc_group_options::interrupt.
   bool Interrupted();
   static int Interrupt(void* environment) {
     return static_cast<Environment*>(environment)->Interrupted() ? 1 : 0;
   }
 
-  // Sends what any loop of this environment has queued. Before every blocking call: the answer that it waits for may
-  // depend on what is in another loop's outbox.
+  // Sends what any loop of this environment has queued. Before every blocking call: the answer that
+  // it waits for may depend on what is in another loop's outbox.
   void FlushAll();
 
   HandleTable<EventLoop*>& loops() { return loops_; }
@@ -115,8 +120,8 @@ class Environment {
   coroipc_buffer* BufferAt(int32_t handle);
   void ReleaseBuffer(int32_t handle);
 
-  Poll* poll();                     // made at first use; nullptr if libuv refuses
-  void PollClosed();                // the last libuv handle is gone
+  Poll* poll();       // made at first use; nullptr if libuv refuses
+  void PollClosed();  // the last libuv handle is gone
   bool has_poll() const { return poll_ != nullptr; }
 
  private:

@@ -10,8 +10,8 @@ namespace coroipc_addon {
 
 namespace {
 
-// A payload of this size or less that comes as a block is copied to an ordinary ArrayBuffer: an external one costs
-// more than a microsecond.
+// A payload of this size or less that comes as a block is copied to an ordinary ArrayBuffer: an
+// external one costs more than a microsecond.
 constexpr uint32_t kCopyBytes = 2048;
 
 constexpr uint32_t Aligned(uint32_t bytes) { return (bytes + 7u) & ~7u; }
@@ -167,7 +167,8 @@ EventLoop::Room EventLoop::SlabRoom() {
     return {nullptr, 0};
   const uint32_t position = static_cast<uint32_t>(words_[kSlabPosition]);
   if (bytes < slab_bytes_ || position > slab_bytes_) {
-    // Transferred away: it looks full, so that JavaScript replaces it; until then payloads are blocks.
+    // Transferred away: it looks full, so that JavaScript replaces it; until then payloads are
+    // blocks.
     words_[kSlabPosition] = static_cast<int32_t>(slab_bytes_);
     return {nullptr, 0};
   }
@@ -186,9 +187,9 @@ coroipc_status EventLoop::Receive(bool look_at_fds) {
   batch_.arena = room.data;
   batch_.arena_bytes = room.bytes;
   batch_.arena_used = 0;
-  const coroipc_status status =
-      server_ != nullptr ? coroipcs_receive(server_, &batch_, look_at_fds ? 1 : 0)
-                         : coroipcc_receive(group_.get(), &batch_, look_at_fds ? 1 : 0);
+  const coroipc_status status = server_ != nullptr
+                                    ? coroipcs_receive(server_, &batch_, look_at_fds ? 1 : 0)
+                                    : coroipcc_receive(group_.get(), &batch_, look_at_fds ? 1 : 0);
   if (batch_.arena_used == 0) return status;
   const uint32_t start = static_cast<uint32_t>(SlabTake(batch_.arena_used));
   for (uint32_t i = 0; i < batch_.count; i++)
@@ -282,7 +283,8 @@ void EventLoop::FlushAndTell(bool scoped) {
   Hold();
   const int32_t rows = words_[kOutRows];
   if (Flush() > 0) {
-    // Outside of a batch: what onSent sends is flushed by JavaScript's own microtask, and fails there.
+    // Outside of a batch: what onSent sends is flushed by JavaScript's own microtask, and fails
+    // there.
     HandleScope scope(environment_.env());
     const int32_t in_batch = std::exchange(words_[kInBatch], 0);
     napi_value count = nullptr;
@@ -293,7 +295,8 @@ void EventLoop::FlushAndTell(bool scoped) {
   Unhold();
 }
 
-// -- group ----------------------------------------------------------------------------------------------------------
+// -- group
+// ----------------------------------------------------------------------------------------------------------
 
 void EventLoop::AddClient(coroipcc_connection* connection, uint16_t service) {
   auto client = std::make_shared<Client>();
@@ -343,7 +346,8 @@ void EventLoop::EndLease(uint32_t number, uint32_t channel) {
   lease->hold.reset();
 }
 
-// -- poll callbacks -------------------------------------------------------------------------------------------------
+// -- poll callbacks
+// -------------------------------------------------------------------------------------------------
 
 const coroipcs_poll* EventLoop::PollCallbacks(napi_value callbacks) {
   napi_create_reference(environment_.env(), callbacks, 1, &poll_ref_);
@@ -377,8 +381,7 @@ int EventLoop::CallPoll(const char* name, int fd, const int* events, uint64_t co
   if (napi_get_reference_value(env, poll_ref_, &callbacks) != napi_ok ||
       napi_get_named_property(env, callbacks, name, &function) != napi_ok)
     return -1;
-  const bool done =
-      environment_.Enter(nullptr, nullptr, callbacks, function, count, arguments);
+  const bool done = environment_.Enter(nullptr, nullptr, callbacks, function, count, arguments);
   return done ? 0 : -1;
 }
 

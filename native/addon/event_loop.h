@@ -1,13 +1,19 @@
-// event_loop.h: what receives: a server, or the client group of this environment. JavaScript and native code share its
-// tables (see native/lib/addon.ts), so that a message costs no call, and a batch one.
+// event_loop.h: what receives: a server, or the client group of this environment. JavaScript and
+// native code share its tables (see native/lib/addon.ts), so that a message costs no call, and a
+// batch one.
 //
-// A turn:  drain into the table -> one call of onBatch -> flush of the outbox -> onSent if a row failed
+// A turn:  drain into the table -> one call of onBatch -> flush of the outbox -> onSent if a row
+// failed
 //
-//  - The table is written by a turn only, and a turn never runs inside onBatch of the same loop. A blocking call may:
+//  - The table is written by a turn only, and a turn never runs inside onBatch of the same loop. A
+//  blocking call may:
 //    its result goes to `words` and to the slab.
-//  - The slab is written only at words[slabPosition] and beyond, and whoever writes there moves it on. Its memory
-//    belongs to JavaScript, which may have transferred it away since the last turn: it is asked for each time.
-//  - Destroy may be called at any time, from onBatch and poll callbacks too: JavaScript sees nothing of the loop any
+//  - The slab is written only at words[slabPosition] and beyond, and whoever writes there moves it
+//  on. Its memory
+//    belongs to JavaScript, which may have transferred it away since the last turn: it is asked for
+//    each time.
+//  - Destroy may be called at any time, from onBatch and poll callbacks too: JavaScript sees
+//  nothing of the loop any
 //    more, and what is native goes when nobody is inside.
 #ifndef COROIPC_ADDON_EVENT_LOOP_H
 #define COROIPC_ADDON_EVENT_LOOP_H
@@ -18,6 +24,7 @@
 
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 #include "environment.h"
 #include "foreign_array.h"
@@ -47,8 +54,8 @@ inline constexpr uint32_t kChannels = 2;
 
 struct Client;
 
-// An answer or a dispatch that stays where it is until it was taken. The native lease ends with the last share of
-// `hold`, which an ArrayBuffer that JavaScript moved elsewhere may keep.
+// An answer or a dispatch that stays where it is until it was taken. The native lease ends with the
+// last share of `hold`, which an ArrayBuffer that JavaScript moved elsewhere may keep.
 struct Lease {
   const void* data = nullptr;
   uint32_t bytes = 0;
@@ -56,7 +63,8 @@ struct Lease {
   ForeignArray array;
 };
 
-// A connection of the client group. Closed when nobody needs its memory any more: at once, but for moved arrays.
+// A connection of the client group. Closed when nobody needs its memory any more: at once, but for
+// moved arrays.
 struct Client {
   ~Client() { coroipcc_disconnect(connection); }
   coroipcc_connection* connection = nullptr;
@@ -67,7 +75,8 @@ struct Client {
 
 class EventLoop {
  public:
-  // The JavaScript side of a loop; `Adopt` a server or a group before use. The arguments are functions.
+  // The JavaScript side of a loop; `Adopt` a server or a group before use. The arguments are
+  // functions.
   EventLoop(Environment& environment, napi_value on_batch, napi_value on_sent);
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
@@ -96,6 +105,10 @@ class EventLoop {
   coroipc_status Look(uint64_t budget_ns);
   void Disarm();
   coroipc_status Wait(int timeout_ms);
+  // A wait that found something is followed by a turn that leaves looking and arming to the next
+  // wait.
+  void Waited() { waited_ = true; }
+  bool TakeWaited() { return std::exchange(waited_, false); }
   // One turn. `scoped`: called by libuv, so that microtasks and ticks have to be run.
   coroipc_status Turn(bool look_at_fds, bool scoped);
 
@@ -143,6 +156,7 @@ class EventLoop {
   uint32_t holds_ = 0;
   bool in_turn_ = false;
   bool flushing_ = false;
+  bool waited_ = false;
   bool destroyed_ = false;
 
   // Memory of ArrayBuffers that the references below keep.

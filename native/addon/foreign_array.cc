@@ -44,7 +44,8 @@ void ForeignArray::Detach(napi_env env) {
   if (reference_ == nullptr) return;
   napi_handle_scope scope = nullptr;
   napi_open_handle_scope(env, &scope);
-  // One that is detached already was moved: somebody else's views see the memory, only the collector knows how long.
+  // One that is detached already was moved: somebody else's views see the memory, only the
+  // collector knows how long.
   napi_value array = Get(env);
   if (array != nullptr && napi_detach_arraybuffer(env, array) == napi_ok) loan_->keep.reset();
   napi_close_handle_scope(env, scope);

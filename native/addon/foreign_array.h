@@ -1,9 +1,10 @@
 // foreign_array.h: an ArrayBuffer over memory that is not JavaScript's: a ring, a segment, a block.
 //
-// The memory must stay mapped while JavaScript can reach it. Whoever lends it hands over a `keep`; the loan ends, and
-// `keep` is dropped, at the first of: Detach, the collection of the ArrayBuffer, the end of the environment. One case
-// is the caller's no more: an ArrayBuffer that JavaScript has moved elsewhere (`transfer`) is out of reach of Detach.
-// Its memory then stays until the collector frees it, which is why release goes by `keep` and not by hand.
+// The memory must stay mapped while JavaScript can reach it. Whoever lends it hands over a `keep`;
+// the loan ends, and `keep` is dropped, at the first of: Detach, the collection of the ArrayBuffer,
+// the end of the environment. One case is the caller's no more: an ArrayBuffer that JavaScript has
+// moved elsewhere (`transfer`) is out of reach of Detach. Its memory then stays until the collector
+// frees it, which is why release goes by `keep` and not by hand.
 #ifndef COROIPC_ADDON_FOREIGN_ARRAY_H
 #define COROIPC_ADDON_FOREIGN_ARRAY_H
 

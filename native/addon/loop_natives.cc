@@ -71,6 +71,11 @@ napi_value Pump(napi_env env, napi_callback_info info) {
   if (loop->in_turn()) return arguments.Return(1);
   loop->FlushAndTell();
   if (loop->destroyed()) return arguments.Return(0);
+  if (loop->TakeWaited()) {
+    // `wait` looks and arms itself: arming here would end its look before it began.
+    loop->Turn(false, false);
+    return arguments.Return(1);
+  }
   if (loop->Turn(true, false) == COROIPC_AGAIN) return arguments.Return(1);
   if (loop->destroyed()) return arguments.Return(0);
   return arguments.Return(loop->Look(0) == COROIPC_AGAIN ? 1 : 0);
@@ -86,9 +91,13 @@ napi_value Wait(napi_env env, napi_callback_info info) {
   const int64_t deadline_ms = NowMs() + timeout_ms;
   for (int64_t left_ms = timeout_ms; !loop->destroyed(); left_ms = deadline_ms - NowMs()) {
     int32_t slice_ms = kSliceMs;
-    if (timeout_ms >= 0 && left_ms < slice_ms) slice_ms = left_ms < 0 ? 0 : static_cast<int32_t>(left_ms);
+    if (timeout_ms >= 0 && left_ms < slice_ms)
+      slice_ms = left_ms < 0 ? 0 : static_cast<int32_t>(left_ms);
     const coroipc_status status = loop->Wait(slice_ms);
-    if (status == COROIPC_AGAIN) return arguments.Return(1);
+    if (status == COROIPC_AGAIN) {
+      loop->Waited();
+      return arguments.Return(1);
+    }
     if (status != COROIPC_TIMED_OUT) return arguments.Return(-status);
     if (environment.Interrupted()) return arguments.Return(-COROIPC_ABORTED);
     if (timeout_ms >= 0 && left_ms <= slice_ms) return arguments.Return(0);

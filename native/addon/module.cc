@@ -1,5 +1,6 @@
-// module.cc: what `require` of the addon returns. Natives are plain functions that find their environment in their data
-// pointer; the objects behind the handles are in environment.h. native/lib/addon.ts declares each native.
+// module.cc: what `require` of the addon returns. Natives are plain functions that find their
+// environment in their data pointer; the objects behind the handles are in environment.h.
+// native/lib/addon.ts declares each native.
 #include <coroipc/abi.h>
 #include <coroipc/coroipcc.h>
 #include <coroipc/types.h>
@@ -35,9 +36,8 @@ napi_value StatusToCsError(napi_env env, napi_callback_info info) {
 napi_value Init(napi_env env, napi_value exports) {
   Environment* environment = Environment::Create(env);
   if (environment == nullptr) return nullptr;
-  std::vector<Native> natives = {{"lastError", LastError},
-                                 {"peerVersion", PeerVersion},
-                                 {"statusToCsError", StatusToCsError}};
+  std::vector<Native> natives = {
+      {"lastError", LastError}, {"peerVersion", PeerVersion}, {"statusToCsError", StatusToCsError}};
   AddLoopNatives(natives);
   AddServerNatives(natives);
   AddClientNatives(natives);

@@ -1,5 +1,5 @@
-// natives.h: the functions that JavaScript sees, by the half of the API they belong to. What each does is told once, in
-// native/lib/addon.ts.
+// natives.h: the functions that JavaScript sees, by the half of the API they belong to. What each
+// does is told once, in native/lib/addon.ts.
 #ifndef COROIPC_ADDON_NATIVES_H
 #define COROIPC_ADDON_NATIVES_H
 

@@ -1,17 +1,20 @@
 // poll.cc: drives the loops of one environment from libuv. The only file that knows libuv.
 //
-//   uv_prepare   before libuv sleeps: look at the lately active connections for a bounded moment; what comes is
-//                received, handled in JavaScript and answered without any system call. When nothing comes, the core
-//                has armed everything and libuv may sleep on the fds.
+//   uv_prepare   before libuv sleeps: look at the lately active connections for a bounded moment;
+//   what comes is
+//                received, handled in JavaScript and answered without any system call. When nothing
+//                comes, the core has armed everything and libuv may sleep on the fds.
 //   uv_poll      one fd for each loop: something rang, timed out or died while libuv slept
 //   uv_check     after libuv slept: disarm, so that busy peers need not ring
-//   uv_idle      only for one turn, when prepare leaves while there is work: libuv then does not sleep, and nothing
+//   uv_idle      only for one turn, when prepare leaves while there is work: libuv then does not
+//   sleep, and nothing
 //                needs to be armed
 //
-// The look is bounded by what else is due: it ends when a timer, an immediate or a closing handle is, when libuv's own
-// fd is readable, and after a millisecond of work. Prepare, check and idle are one each for the environment, so that
-// two loops (a client of one server that is itself one) share the moment instead of taking it one after the other.
-// They never keep the process alive: only uv_poll does, and ref() and unref() mean that one.
+// The look is bounded by what else is due: it ends when a timer, an immediate or a closing handle
+// is, when libuv's own fd is readable, and after a millisecond of work. Prepare, check and idle are
+// one each for the environment, so that two loops (a client of one server that is itself one) share
+// the moment instead of taking it one after the other. They never keep the process alive: only
+// uv_poll does, and ref() and unref() mean that one.
 #include "poll.h"
 
 #include <poll.h>
@@ -37,8 +40,9 @@ constexpr uint64_t kLookAround = 20 * kMicrosecond;
 constexpr uint64_t kLook = 60 * kMicrosecond;
 // Two loops and more look by turns of this length, for as long as one alone would in all.
 constexpr uint64_t kSharedLook = 5 * kMicrosecond;
-// The shortest look that leaves the core's fd alone. Zero would make it readable when there is work, by a system call;
-// that is needed only where libuv might sleep then, and here uv_idle sees to it that it does not.
+// The shortest look that leaves the core's fd alone. Zero would make it readable when there is
+// work, by a system call; that is needed only where libuv might sleep then, and here uv_idle sees
+// to it that it does not.
 constexpr uint64_t kGlance = 1;
 // Batches for one uv_poll callback.
 constexpr int kBatches = 16;
@@ -130,12 +134,10 @@ coroipc_status Poll::Attach(EventLoop& loop) {
   });
   parts_->open++;
   parts_->watchers.push_back(watcher.release());
-  uv_prepare_start(&parts_->prepare, [](uv_prepare_t* handle) {
-    static_cast<Parts*>(handle->data)->OnPrepare();
-  });
-  uv_check_start(&parts_->check, [](uv_check_t* handle) {
-    static_cast<Parts*>(handle->data)->OnCheck();
-  });
+  uv_prepare_start(&parts_->prepare,
+                   [](uv_prepare_t* handle) { static_cast<Parts*>(handle->data)->OnPrepare(); });
+  uv_check_start(&parts_->check,
+                 [](uv_check_t* handle) { static_cast<Parts*>(handle->data)->OnCheck(); });
   return COROIPC_OK;
 }
 
@@ -143,8 +145,8 @@ void Poll::Detach(EventLoop& loop) {
   Parts::Watcher* watcher = parts_->Find(loop);
   if (watcher == nullptr) return;
   watcher->loop = nullptr;
-  // Closing takes it off libuv's epoll set at once: the loop may close its fd after this. Its memory goes when libuv
-  // has called back, and a callback of it that is on the stack has returned.
+  // Closing takes it off libuv's epoll set at once: the loop may close its fd after this. Its
+  // memory goes when libuv has called back, and a callback of it that is on the stack has returned.
   parts_->CloseHandle(&watcher->handle, [](uv_handle_t* handle) {
     auto* closed = static_cast<Parts::Watcher*>(handle->data);
     Parts* parts = closed->parts;
@@ -227,7 +229,8 @@ void Poll::Parts::OnPrepare() {
       }
     }
     if (!worked) {
-      // Everything is armed: libuv may sleep. Loops that share the moment look again while it lasts.
+      // Everything is armed: libuv may sleep. Loops that share the moment look again while it
+      // lasts.
       if (due || count == 1 || !cut_short || now - worked_last >= kLook) return;
     }
     if (now - looked_around >= kLookAround) {

@@ -31,7 +31,9 @@ struct ServerCall : Arguments<N> {
 
 void ReadOptions(const Napi::Object& from, coroipcs_options& options) {
   const auto number = [&from](const char* name) { return from.Get(name).ToNumber(); };
-  const auto flag = [&from](const char* name) { return from.Get(name).ToBoolean().Value() ? 1 : 0; };
+  const auto flag = [&from](const char* name) {
+    return from.Get(name).ToBoolean().Value() ? 1 : 0;
+  };
   coroipcs_options_init(&options);
   options.threads = 0;
   options.authorize_events = 1;
@@ -119,8 +121,8 @@ napi_value HandlerAccept(napi_env env, napi_callback_info info) {
 napi_value HandlerDispatch(napi_env env, napi_callback_info info) {
   ServerCall<3> call(env, info);
   if (call.server() == nullptr) return call.Return(-COROIPC_INVALID_ARGUMENT);
-  return call.Return(-coroipcs_handler_dispatch(call.server(), static_cast<uint64_t>(call.Int64(1)),
-                                                call.Int(2)));
+  return call.Return(
+      -coroipcs_handler_dispatch(call.server(), static_cast<uint64_t>(call.Int64(1)), call.Int(2)));
 }
 
 napi_value ServiceAdd(napi_env env, napi_callback_info info) {

@@ -1,5 +1,6 @@
-// values.h: JavaScript values in and out of natives. Hot natives use this and plain Node-API; cold ones (create,
-// info) node-addon-api. Arguments are not checked here: only our own packages call, and they have checked.
+// values.h: JavaScript values in and out of natives. Hot natives use this and plain Node-API; cold
+// ones (create, info) node-addon-api. Arguments are not checked here: only our own packages call,
+// and they have checked.
 #ifndef COROIPC_ADDON_VALUES_H
 #define COROIPC_ADDON_VALUES_H
 

@@ -89,7 +89,7 @@ export const Word = {
   /** Results of call, callInPlace, dispatchReceive ... */
   status: 4,
   sequence: 5,
-  /** Offset of the payload in the slab, or -1: too large for it, fetch it with `take`. */
+  /** Offset of the payload in the slab; -1: it did not fit, fetch it with `take`; -2: it is in `into`. */
   offset: 6,
   /** Segment of an in-place result, or -1. */
   segment: 7,
@@ -225,10 +225,15 @@ export interface Addon {
   unref(loop: number): void
   /** The epoll fd of the loop, -1 with poll callbacks. */
   fd(loop: number): number
-  /** One bounded turn: onBatch is called if there is something. Returns 0 idle and armed, 1 more. */
+  /**
+   * One bounded turn: onBatch is called if there is something. Returns 0 idle and armed, 1 more. Inside
+   * onBatch it does nothing, and returns 1. After `wait` returned 1 it does not arm, and returns 1:
+   * the next `wait` does that.
+   */
   pump(loop: number): number
   /** look + sleep: 1 something is there, 0 time out, negative: interrupted (worker terminating). */
   wait(loop: number, timeoutMs: number): number
+  /** Of one connection, or (-1) of the whole server. */
   stats(loop: number, connection: number, clear: boolean, into: BigUint64Array): number
 
   // -- server ------------------------------------------------------------------------------------
@@ -306,7 +311,8 @@ export interface Addon {
   dispatchFlow(loop: number, connection: number, on: boolean): void
   /**
    * Blocking request. Returns the answer's byte length or -status. The payload is in `into` if given,
-   * else in the slab at words[offset], or (offset -1) to be fetched by `take`.
+   * else in the slab at words[offset], or (offset -1) to be fetched by `take`. An answer too large for
+   * `into` is TOO_LARGE with offset -1: `take` has it.
    */
   call(
     loop: number,
@@ -368,7 +374,7 @@ export interface Addon {
   ): number
   /** Blocking: a buffer handle. */
   clientBufferAlloc(loop: number, connection: number, bytes: number, timeoutMs: number): number
-  /** A correlation; KIND_BUFFER follows, then clientBufferGet of its segment. */
+  /** A correlation, unsigned; KIND_BUFFER follows, then clientBufferGet of its segment. */
   clientBufferAllocStart(loop: number, connection: number, bytes: number): number
   clientBufferGet(loop: number, connection: number, segment: number): number
 

@@ -1,6 +1,7 @@
-// abi_dump: prints native/lib/abi.generated.ts, so that every number that TypeScript shares with C has one source:
-// the headers in native/include/coroipc. Offsets come from offsetof, lists are complete or this does not compile.
-// `test/house/abi-generated.test.ts` fails when the committed file is not what this program prints.
+// abi_dump: prints native/lib/abi.generated.ts, so that every number that TypeScript shares with C
+// has one source: the headers in native/include/coroipc. Offsets come from offsetof, lists are
+// complete or this does not compile. `test/house/abi-generated.test.ts` fails when the committed
+// file is not what this program prints.
 #include <coroipc/abi.h>
 #include <coroipc/coroipcs.h>
 #include <coroipc/types.h>
@@ -19,7 +20,10 @@ struct Named {
 
 // The names as in C after COROIPC_, in the order of their numbers.
 constexpr Named kStatus[] = {
-#define STATUS(name) {#name, COROIPC_##name}
+#define STATUS(name)      \
+  {                       \
+#name, COROIPC_##name \
+  }
     STATUS(OK),
     STATUS(INVALID_ARGUMENT),
     STATUS(SYSTEM),
@@ -56,7 +60,10 @@ constexpr Named kStatus[] = {
 static_assert(COUNT_OF(kStatus) == COROIPC_STATUS_COUNT, "a status code is missing");
 
 constexpr Named kStats[] = {
-#define COUNTER(name) {#name, offsetof(struct coroipc_stats, name) / sizeof(uint64_t)}
+#define COUNTER(name)                                              \
+  {                                                                \
+#name, offsetof(struct coroipc_stats, name) / sizeof(uint64_t) \
+  }
     COUNTER(requests),
     COUNTER(responses),
     COUNTER(dispatches),
@@ -98,16 +105,30 @@ constexpr bool InOrder(const Named (&list)[N]) {
 static_assert(InOrder(kStatus) && InOrder(kStats), "lists are in the order of the headers");
 
 constexpr Named kRow[] = {
-#define COLUMN(name) {#name, offsetof(struct coroipc_entry, name) / sizeof(int32_t)}
-    COLUMN(connection), COLUMN(kind),     COLUMN(id),    COLUMN(correlation),
-    COLUMN(status),     COLUMN(argument), COLUMN(sequence), COLUMN(flags),
-    COLUMN(offset),     COLUMN(bytes),    COLUMN(segment),
+#define COLUMN(name)                                              \
+  {                                                               \
+#name, offsetof(struct coroipc_entry, name) / sizeof(int32_t) \
+  }
+    COLUMN(connection),
+    COLUMN(kind),
+    COLUMN(id),
+    COLUMN(correlation),
+    COLUMN(status),
+    COLUMN(argument),
+    COLUMN(sequence),
+    COLUMN(flags),
+    COLUMN(offset),
+    COLUMN(bytes),
+    COLUMN(segment),
 #undef COLUMN
     {"length", sizeof(struct coroipc_entry) / sizeof(int32_t)},
 };
 
 constexpr Named kKind[] = {
-#define KIND(name, NAME) {#name, COROIPC_KIND_##NAME}
+#define KIND(name, NAME)       \
+  {                            \
+#name, COROIPC_KIND_##NAME \
+  }
     KIND(request, REQUEST),
     KIND(send, SEND),
     KIND(cancel, CANCEL),
@@ -154,7 +175,8 @@ constexpr Named kLimits[] = {
     {"rate_off", COROIPCS_RATE_OFF},
 };
 
-// flow_control -> flowControl. Names in capitals (status codes) and names with '-' stay as they are.
+// flow_control -> flowControl. Names in capitals (status codes) and names with '-' stay as they
+// are.
 void PrintName(const char* name) {
   for (; *name != '\0'; name++) {
     if (*name == '_' && islower(static_cast<unsigned char>(name[1]))) {
@@ -187,7 +209,8 @@ void PrintObject(const char* about, const char* name, const Named (&list)[N]) {
 
 int main() {
   printf(
-      "// Printed by native/tools/abi_dump.cc from native/include/coroipc; not to be edited. To renew it:\n"
+      "// Printed by native/tools/abi_dump.cc from native/include/coroipc; not to be edited. To "
+      "renew it:\n"
       "//   npm run build:native && build/native/tools/abi_dump > native/lib/abi.generated.ts\n\n"
       "/** COROIPC_ABI_VERSION. */\nexport const abiVersion = %u\n\n"
       "/** COROIPC_LAYOUT: a sum of sizes; tells builds of one version apart. */\n"
