@@ -219,7 +219,7 @@ export interface Addon {
   /** Sends the out rows; returns how many of them failed (their `argument` is the status). */
   flush(loop: number): number
   /** libuv: watches the loop's fd, looks before libuv sleeps, calls onBatch. */
-  attach(loop: number): void
+  attach(loop: number): number
   detach(loop: number): void
   ref(loop: number): void
   unref(loop: number): void

@@ -71,3 +71,4 @@ export {
   type Wait,
   waitCode,
 } from './types.js'
+export { nativeError } from './native-error.js'

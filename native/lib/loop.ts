@@ -89,7 +89,7 @@ export class MessageLoop {
       this.#flushQueued = false
       this.flush()
     }
-    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer as ArrayBuffer
+    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer
     addon.setSlab(this.handle, this.slab)
   }
 
@@ -103,7 +103,7 @@ export class MessageLoop {
     if ((this.words[Word.slabPosition] as number) <= SLAB_BYTES - SLAB_RESERVE) return
     if (this.#destroyed) return
     // Unzeroed, as Node's own pool is: only what was copied there is ever handed out.
-    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer as ArrayBuffer
+    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer
     this.#addon.setSlab(this.handle, this.slab)
   }
 
@@ -121,7 +121,7 @@ export class MessageLoop {
     payload: Bytes,
   ): void {
     const bytes = payload.length
-    if (bytes > 0) this.#outbox.set(payload, this.words[Word.outBytes] as number)
+    if (bytes > 0) this.#outbox.set(payload, this.words[Word.outBytes])
     this.#row(connection, kind, id, correlation, status, argument, bytes)
   }
 

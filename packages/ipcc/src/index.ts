@@ -1,1 +1,47 @@
-export {}
+/** `@coroipc/ipcc`: shared-memory IPC for Node.js, the client. */
+export {
+  BufferPart,
+  type Credentials,
+  type ErrorCode,
+  IpcError,
+  type LatencyStats,
+  type Payload,
+  type PayloadPart,
+  SharedBuffer,
+  type Stats,
+  type StatsName,
+  type Wait,
+} from '@coroipc/native'
+export { connect, connectSync } from './connect.js'
+export type {
+  AllocateOptions,
+  AnswerTooLarge,
+  Connection,
+  ConnectionEvents,
+  ConnectionStats,
+  DispatchSyncOptions,
+  FullOptions,
+  LeaseOptions,
+  PayloadOptions,
+  RequestPayload,
+  SyncFullOptions,
+  SyncLeaseOptions,
+  SyncPayloadOptions,
+} from './connection.js'
+export type { Message } from './dispatches.js'
+export { Lease } from './lease.js'
+export type {
+  ConnectOptions,
+  ConnectSyncOptions,
+  RequestOptions,
+  RequestSyncOptions,
+  RequestTimeout,
+  ServerDemand,
+} from './options.js'
+export type { Answer, Callback } from './pending.js'
+export {
+  Reconnecting,
+  type ReconnectingEvents,
+  type ReconnectingOptions,
+  reconnecting,
+} from './reconnecting.js'

@@ -77,8 +77,6 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
   readonly trusted: boolean
   /** Largest payload, both ways. */
   readonly messageBytes: number
-  /** Requests that the client may have unanswered. */
-  readonly requestsInFlight: number
   /** True once the client is gone or was disconnected. */
   readonly closed: boolean
   /** True while dispatches wait in the backlog: the ring is full. */
@@ -166,7 +164,6 @@ export class ServerConnection<Context>
   context: Context
   readonly trusted: boolean
   readonly messageBytes: number
-  readonly requestsInFlight: number
   closed = false
 
   readonly number: number
@@ -198,7 +195,6 @@ export class ServerConnection<Context>
     this.service = info.service
     this.credentials = info.credentials
     this.messageBytes = info.messageBytes
-    this.requestsInFlight = info.requestsInFlight
     this.home = home
     this.trusted = trusted
     this.context = undefined as Context

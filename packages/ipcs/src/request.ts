@@ -78,7 +78,7 @@ export interface Request<Context = unknown> {
 
 /** What a request needs of its server. */
 export interface RequestOwner<Context> {
-  respond(request: ServerRequest<Context>, payload: unknown, status: unknown): boolean
+  respond(request: ServerRequest<Context>, payload: unknown, status: number): boolean
   fail(request: ServerRequest<Context>, error: unknown, code: number): boolean
   deferred(request: ServerRequest<Context>): void
 }

@@ -18,7 +18,6 @@ import {
   IpcError,
   ipcError,
   Kind,
-  localServers,
   MessageLoop,
   nativeError,
   type NativePoll,
@@ -34,7 +33,7 @@ import {
 import { type Connection, type ConnectionOwner, ServerConnection } from './connection.js'
 import { connectChannel, disconnectChannel, requestChannel } from './diagnostics.js'
 import { type FullAnswer, type Request, type RequestOwner, ServerRequest } from './request.js'
-import { type Handler, Service } from './service.js'
+import type { Handler, Service } from './service.js'
 
 /** Where an error came from, as far as it is known. */
 export interface ErrorSource<Context = unknown> {
@@ -117,7 +116,6 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   readonly #authorizing: (object | undefined)[] = []
   readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
   #batchTime = 0
-  #serverId = ''
 
   constructor(options: LoopOptions<Context>, events: LoopEvents<Context>) {
     this.#options = options
@@ -236,10 +234,6 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   #authorize(number: number, service: number): void {
     const info = addon.serverConnectionInfo(this.loop.handle, number)
     if (typeof info === 'number') return
-    if (this.#serverId !== info.serverId) {
-      this.#serverId = info.serverId
-      localServers.add(info.serverId)
-    }
     let verdict: unknown
     try {
       verdict = this.#options.authorize(info.credentials, service)
@@ -277,7 +271,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (status === Status.OK && home === undefined) status = Status.NO_SERVICE
     if (status === Status.OK && home?.options.trust !== undefined) {
       try {
-        trusted = home.options.trust(info.credentials) === true
+        const answer: unknown = home.options.trust(info.credentials)
+        trusted = answer === true
       } catch (error) {
         this.#events.error(error, {})
         status = Status.DENIED
@@ -337,10 +332,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       this.#unwelcome(connection, ipcError(Status.HANDLER_ASYNC, { subject: 'onConnect' }))
       return undefined
     }
-    return Promise.resolve(result).then(
-      () => {},
-      (error: unknown) => this.#unwelcome(connection, error),
-    ) as Promise<void>
+    return settled(result, (error) => this.#unwelcome(connection, error))
   }
 
   #unwelcome(connection: ServerConnection<Context>, error: unknown): void {
@@ -376,13 +368,9 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     }
     if (isThenable(result)) {
       if (!this.running) {
-        return Promise.resolve(result).then(
-          () => connection.end(),
-          (error: unknown) => {
-            this.#events.error(error, { connection })
-            connection.end()
-          },
-        ) as Promise<void>
+        return settled(result, (error) => this.#events.error(error, { connection })).then(() =>
+          connection.end(),
+        )
       }
       result.then(undefined, () => {})
       const error = ipcError(Status.HANDLER_ASYNC, { subject: 'onDisconnect' })
@@ -462,10 +450,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return undefined
     }
     this.#list(request, connection)
-    return (result as PromiseLike<unknown>).then(
+    return Promise.resolve(result).then(
       (value) => this.#settle(request, connection, value),
       (error: unknown) => this.#threw(request, error, Status.HANDLER_REJECTED),
-    ) as Promise<void>
+    )
   }
 
   /** The handler has said what it wants to say. */
@@ -667,19 +655,19 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
 
   // -- RequestOwner ---------------------------------------------------------------------------------
 
-  respond(request: ServerRequest<Context>, payload: unknown, status: unknown): boolean {
+  respond(request: ServerRequest<Context>, payload: unknown, status: number): boolean {
     const connection = request.connection as ServerConnection<Context>
     if (request.answered) {
       if (connection.closed) return false
       throw invalidArgument('respond', 'a request without an answer', request.id, 'type')
     }
-    if (!Number.isInteger(status) || status !== ((status as number) | 0))
+    if (!Number.isInteger(status) || status !== (status | 0))
       throw invalidArgument('status', 'a 32-bit integer', status)
     if (request.oneWay || connection.closed) {
       this.#finish(request, connection, '')
       return false
     }
-    const code = this.#send(request, connection, payload, status as number)
+    const code = this.#send(request, connection, payload, status)
     if (code === Status.OK) {
       this.#finish(request, connection, 'OK')
       return true
@@ -740,8 +728,19 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (this.destroyed) return
     this.destroyed = true
     this.loop.destroyed()
-    if (this.#serverId !== '') localServers.delete(this.#serverId)
     addon.serverDestroy(this.loop.handle)
+  }
+}
+
+/** Waits for a hook's promise, whatever it comes to. */
+async function settled(
+  promise: PromiseLike<unknown>,
+  failed: (error: unknown) => void,
+): Promise<void> {
+  try {
+    await promise
+  } catch (error) {
+    failed(error)
   }
 }
 

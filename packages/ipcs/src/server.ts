@@ -296,7 +296,8 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     localServers.add(this.#address)
     if ('kind' in this.#poll) {
       if (this.#poll.kind === 'uv') {
-        addon.attach(handle)
+        const attached = addon.attach(handle)
+        if (attached < 0) throw nativeError(attached, { subject: 'listen' })
         this.#attached = true
       }
     } else {
@@ -309,7 +310,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
 
   /** The connections that are open now, each once. */
   *connections(): IterableIterator<Connection<Context>> {
-    for (const connection of [...this.#core.connections]) {
+    for (const connection of this.#core.connections.slice()) {
       if (connection !== undefined && !connection.closed) yield connection
     }
   }

@@ -175,15 +175,17 @@ export class Service<Context> {
   #add(key: unknown, handler: unknown): void {
     if (key === undefined)
       throw invalidArgument('service.handlers', 'an object or a Map of functions', handler)
-    const id = typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key
-    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > ID_MAX)
+    // Names of an object's members are strings; '07' and 'x' are no ids.
+    const named = typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key)
+    const id = named ? Number(key) : typeof key === 'number' ? key : -1
+    if (!Number.isInteger(id) || id < 0 || id > ID_MAX)
       throw invalidArgument('service.handlers', `ids from 0 to ${ID_MAX}`, key)
     if (typeof handler !== 'function')
-      throw invalidArgument(`service.handlers[${String(id)}]`, 'a function', handler)
-    this.#sparse.set(id as number, handler as Handler<Context>)
-    if ((id as number) >= DENSE_IDS) return
-    while (this.#dense.length <= (id as number)) this.#dense.push(undefined)
-    this.#dense[id as number] = handler as Handler<Context>
+      throw invalidArgument(`service.handlers[${id}]`, 'a function', handler)
+    this.#sparse.set(id, handler as Handler<Context>)
+    if (id >= DENSE_IDS) return
+    while (this.#dense.length <= id) this.#dense.push(undefined)
+    this.#dense[id] = handler as Handler<Context>
   }
 
   handler(id: number): Handler<Context> | undefined {

@@ -1,0 +1,181 @@
+/**
+ * The client group of this thread: one native loop, one batch for all its connections. Walks the rows and
+ * hands each to its connection. Made by the first connect; nothing here is public.
+ */
+import type { FailedRow } from '@coroipc/native'
+import { addon, In, ipcError, Kind, MessageLoop, nativeError, Row, Status } from '@coroipc/native'
+import type { ClientConnection } from './connection.js'
+
+/** A connect on its way. */
+export interface Connecting {
+  connected(number: number): void
+  failed(error: Error): void
+}
+
+const EMPTY = new Uint8Array(0)
+
+/** Runs user code whose exception must not stop a batch: it surfaces as any uncaught one does. */
+export function isolated(call: () => void): void {
+  try {
+    call()
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
+
+export class Group {
+  readonly loop: MessageLoop
+  /** By number; a number is used again only after `disconnect`. */
+  readonly connections: (ClientConnection | undefined)[] = []
+  readonly connecting: (Connecting | undefined)[] = []
+  #refs = 0
+  /** Disconnected while a batch is walked, which may still have rows of them. */
+  #leaving: number[] = []
+
+  constructor() {
+    this.loop = new MessageLoop(
+      addon,
+      (onBatch, onSent) => addon.groupCreate(onBatch, onSent),
+      (count, blocks) => this.#batch(count, blocks),
+      (rows) => this.#failed(rows),
+      (status) => nativeError(-status, { subject: 'connect' }),
+    )
+    addon.attach(this.loop.handle)
+    addon.unref(this.loop.handle)
+  }
+
+  /** One more reason to keep the process alive. */
+  ref(): void {
+    if (this.#refs++ === 0) addon.ref(this.loop.handle)
+  }
+
+  unref(): void {
+    if (--this.#refs === 0) addon.unref(this.loop.handle)
+  }
+
+  /** Frees a connection's number. */
+  disconnect(number: number): void {
+    this.connections[number] = undefined
+    this.connecting[number] = undefined
+    if (this.loop.inBatch) this.#leaving.push(number)
+    else addon.disconnect(this.loop.handle, number)
+  }
+
+  #batch(count: number, blocks: ArrayBuffer[] | undefined): void {
+    const { table, slab } = this.loop
+    let block = 0
+    for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
+      const number = table[at + Row.connection] as number
+      const kind = table[at + Row.kind] as number
+      const flags = table[at + Row.flags] as number
+      const bytes = table[at + Row.bytes] as number
+      let payload: Uint8Array = EMPTY
+      let buffer = -1
+      if (flags === In.block) {
+        payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
+      } else if (kind <= Kind.dispatch && bytes > 0) {
+        const offset = table[at + Row.offset] as number
+        if (flags === In.slab) payload = new Uint8Array(slab, offset, bytes)
+        else if (this.connections[number] !== undefined) {
+          buffer = addon.clientBufferGet(
+            this.loop.handle,
+            number,
+            table[at + Row.segment] as number,
+          )
+          if (buffer >= 0) payload = new Uint8Array(addon.bufferArray(buffer), offset, bytes)
+        }
+      }
+      try {
+        this.#row(at, number, kind, payload, buffer)
+      } catch (error) {
+        isolated(() => {
+          throw error
+        })
+      }
+    }
+    if (this.#leaving.length > 0) {
+      for (const number of this.#leaving.splice(0)) addon.disconnect(this.loop.handle, number)
+    }
+  }
+
+  #row(at: number, number: number, kind: number, payload: Uint8Array, buffer: number): void {
+    const { table } = this.loop
+    const connection = this.connections[number]
+    switch (kind) {
+      case Kind.response:
+        connection?.answered(
+          table[at + Row.correlation] as number,
+          table[at + Row.argument] as number,
+          table[at + Row.status] as number,
+          (table[at + Row.sequence] as number) >>> 0,
+          payload,
+          buffer,
+        )
+        return
+      case Kind.dispatch:
+        connection?.dispatched(
+          table[at + Row.id] as number,
+          (table[at + Row.sequence] as number) >>> 0,
+          payload,
+          buffer,
+        )
+        return
+      case Kind.slotFree:
+        connection?.slotFree(table[at + Row.correlation] as number)
+        return
+      case Kind.room:
+        connection?.room()
+        return
+      case Kind.flowControl:
+        connection?.flowControlChanged(table[at + Row.argument] !== 0)
+        return
+      case Kind.buffer:
+        connection?.bufferCame(
+          table[at + Row.correlation] as number,
+          table[at + Row.argument] as number,
+          table[at + Row.segment] as number,
+        )
+        return
+      case Kind.connected: {
+        const connecting = this.connecting[number]
+        this.connecting[number] = undefined
+        connecting?.connected(number)
+        return
+      }
+      case Kind.connectFailed: {
+        const connecting = this.connecting[number]
+        const error = nativeError(-(table[at + Row.argument] as number), { subject: 'connect' })
+        this.disconnect(number)
+        connecting?.failed(error)
+        return
+      }
+      case Kind.disconnected: {
+        const why = table[at + Row.argument] as number
+        const connecting = this.connecting[number]
+        if (connecting !== undefined) {
+          this.disconnect(number)
+          connecting.failed(ipcError(why, { subject: 'connect' }))
+        } else connection?.ended(why === Status.OK ? Status.DISCONNECTED : why)
+        return
+      }
+      default:
+    }
+  }
+
+  #failed(rows: readonly FailedRow[]): void {
+    for (const row of rows) {
+      const connection = this.connections[row.connection]
+      if (connection !== undefined) isolated(() => connection.rowFailed(row))
+    }
+  }
+}
+
+let group: Group | undefined
+
+/** The group of this thread. */
+export function theGroup(): Group {
+  group ??= new Group()
+  return group
+}

@@ -1,0 +1,173 @@
+/**
+ * Requests without an answer. A table by slot (the slot is the request's correlation on the wire), a free
+ * list, and one timer for the earliest deadline.
+ *
+ *   free --take--> waiting --answer--> free
+ *                     |--time out, abort--> abandoned --late answer or SLOT_FREE--> free
+ *
+ * An abandoned slot is not used again before the server has answered it: so a late answer can never reach
+ * another call.
+ */
+import { TIMEOUT_MS_MAX } from '@coroipc/native'
+import type { Lease } from './lease.js'
+
+/** An answer with everything that came with it. */
+export interface Answer {
+  /** The bytes; the caller's own for ever. */
+  readonly payload: Uint8Array
+  /** The application's own status, an int32. */
+  readonly status: number
+  /** Orders answers and dispatches of one connection against each other. Unsigned, 32 bits, wraps. */
+  readonly sequence: number
+}
+
+/** What a request comes to, by its options. */
+export type Outcome = Uint8Array | Answer | Lease
+
+/** What is called when a request without promise has its outcome: once, never before `request` returns. */
+export type Callback<T> = (error: Error | null, answer?: T) => void
+
+/** The form that was asked for. */
+export const Form = { payload: 0, full: 1, lease: 2 } as const
+
+/** One request, from the call to its outcome. Exactly one of resolve and fail is called, once. */
+export class Pending {
+  readonly id: number
+  readonly form: number
+  readonly deadline: number
+  /** performance.now() of the call, when latency is recorded; else 0. */
+  readonly started: number
+  readonly resolve: (outcome: Outcome) => void
+  readonly reject: (error: Error) => void
+  slot = -1
+  /** Takes the listener off the caller's signal. */
+  unlisten: (() => void) | undefined
+
+  constructor(
+    id: number,
+    form: number,
+    deadline: number,
+    started: number,
+    resolve: (outcome: Outcome) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.id = id
+    this.form = form
+    this.deadline = deadline
+    this.started = started
+    this.resolve = resolve
+    this.reject = reject
+  }
+}
+
+const FREE = undefined
+/** Given up, but the server has not answered it yet. */
+const ABANDONED = null
+
+/** The slots of one connection. */
+export class PendingTable {
+  readonly #slots: (Pending | undefined | null)[] = []
+  readonly #free: number[] = []
+  readonly #capacity: number
+  #waiting = 0
+
+  constructor(capacity: number) {
+    this.#capacity = capacity
+  }
+
+  /** Requests that wait for an answer. */
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /** True while a slot can be taken. */
+  get room(): boolean {
+    return this.#free.length > 0 || this.#slots.length < this.#capacity
+  }
+
+  /** Gives the request a slot; there must be room. */
+  take(pending: Pending): number {
+    let slot = this.#free.pop()
+    if (slot === undefined) {
+      slot = this.#slots.length
+      this.#slots.push(pending)
+    } else this.#slots[slot] = pending
+    pending.slot = slot
+    this.#waiting++
+    return slot
+  }
+
+  /** The answer of a slot came: whose it is; undefined if nobody's any more. The slot is free. */
+  answered(slot: number): Pending | undefined {
+    const pending = this.#slots[slot]
+    if (pending === FREE) return undefined
+    this.#slots[slot] = FREE
+    this.#free.push(slot)
+    if (pending === ABANDONED) return undefined
+    this.#waiting--
+    return pending
+  }
+
+  /** Nobody waits for it any more; its slot stays taken until the answer. */
+  abandon(pending: Pending): void {
+    if (pending.slot < 0 || this.#slots[pending.slot] !== pending) return
+    this.#slots[pending.slot] = ABANDONED
+    this.#waiting--
+  }
+
+  /** The late answer of an abandoned slot was dropped. */
+  slotFree(slot: number): void {
+    if (this.#slots[slot] !== ABANDONED) return
+    this.#slots[slot] = FREE
+    this.#free.push(slot)
+  }
+
+  /** Takes out all that wait. */
+  takeAll(): Pending[] {
+    const all = this.#slots.filter((each): each is Pending => each instanceof Pending)
+    this.#slots.fill(ABANDONED)
+    this.#waiting = 0
+    return all
+  }
+
+  /** Those that wait, for a look at their deadlines. */
+  *[Symbol.iterator](): IterableIterator<Pending> {
+    for (const pending of this.#slots) if (pending instanceof Pending) yield pending
+  }
+}
+
+/** One timer for many deadlines: it rings at the earliest, and is asked again then. */
+export class DeadlineTimer {
+  readonly #expired: (now: number) => number
+  #at = Infinity
+  #timer: NodeJS.Timeout | undefined
+
+  /** @param expired ends what is late and returns the earliest deadline that is left, or Infinity */
+  constructor(expired: (now: number) => number) {
+    this.#expired = expired
+  }
+
+  /** Something ends at `deadline`, on the clock of performance.now(). */
+  add(deadline: number): void {
+    if (deadline >= this.#at) return
+    this.#at = deadline
+    clearTimeout(this.#timer)
+    const left = Math.ceil(deadline - performance.now())
+    this.#timer = setTimeout(this.#ring, left < 1 ? 1 : Math.min(left, TIMEOUT_MS_MAX))
+    // What keeps the process alive is the connection, not its clock.
+    this.#timer.unref()
+  }
+
+  readonly #ring = (): void => {
+    this.#at = Infinity
+    this.#timer = undefined
+    const next = this.#expired(performance.now())
+    if (next < Infinity) this.add(next)
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#at = Infinity
+  }
+}

@@ -1,0 +1,322 @@
+/** A client that connects again, and never sends anything twice. Opt-in. */
+import type { Checks, IpcError } from '@coroipc/native'
+import {
+  abortSignal,
+  checkOptions,
+  integer,
+  invalidArgument,
+  ipcError,
+  milliseconds,
+  Status,
+  statusOf,
+} from '@coroipc/native'
+import { EventEmitter } from 'eventemitter3'
+import { connect } from './connect.js'
+import type {
+  Connection,
+  FullOptions,
+  LeaseOptions,
+  PayloadOptions,
+  RequestPayload,
+} from './connection.js'
+import type { Message } from './dispatches.js'
+import { isolated } from './group.js'
+import type { Lease } from './lease.js'
+import {
+  checkConnect,
+  checkRequest,
+  type ConnectOptions,
+  DEFAULT_TIMEOUT_MS,
+  type RequestOptions,
+} from './options.js'
+import type { Answer } from './pending.js'
+
+/** What `reconnecting` takes beside what `connect` takes. */
+export interface ReconnectingOptions extends ConnectOptions {
+  /** First pause before connecting again, milliseconds; it doubles, with a random part. Default 20. */
+  readonly pauseMs?: number
+  /** Longest pause. Default 2000. */
+  readonly pauseMsMax?: number
+}
+
+/** Events of a {@link Reconnecting}. */
+export interface ReconnectingEvents {
+  /** A connection is there, the first or a new one. A new server knows nothing of what came before. */
+  connect: [connection: Connection]
+  /** The connection is over; another one is being tried. */
+  disconnect: [reason: IpcError]
+  /** A message of whichever connection is there. */
+  dispatch: [message: Message]
+  /** Trying again is pointless (denied, another version): it has closed itself. */
+  error: [error: IpcError]
+  /** No further connection will be made. */
+  close: []
+}
+
+const pauseChecks: Checks = { pauseMs: integer(1, 3600000), pauseMsMax: integer(1, 3600000) }
+const waitChecks: Checks = { timeoutMs: milliseconds, signal: abortSignal }
+
+/** Codes after which the same attempt can only fail again. */
+const FINAL: readonly number[] = [
+  Status.INVALID_ARGUMENT,
+  Status.DENIED,
+  Status.VERSION,
+  Status.REFUSED,
+  Status.FORKED,
+]
+
+interface Waiter {
+  readonly resolve: (connection: Connection) => void
+  readonly reject: (error: Error) => void
+}
+
+/**
+ * Keeps a connection to a server that may go away and come back.
+ *
+ * It never sends a request twice: one that was in flight when the server died is rejected with
+ * `ERR_COROIPC_UNKNOWN_OUTCOME`, and whether to ask again is the caller's decision. One that finds no
+ * connection waits for the next, within its own deadline.
+ *
+ * @example
+ * const client = reconnecting('demo', { service: 7 })
+ * client.on('connect', () => console.log('there'))
+ * const answer = await client.request(0, 'hello', { timeoutMs: 5000 })
+ */
+export class Reconnecting extends EventEmitter<ReconnectingEvents> implements AsyncDisposable {
+  readonly #name: string
+  readonly #options: ConnectOptions
+  readonly #pauseMs: number
+  readonly #pauseMsMax: number
+  readonly #stop = new AbortController()
+  readonly #waiters = new Set<Waiter>()
+  #connection: Connection | undefined
+  #final: IpcError | undefined
+
+  /** @internal Users call `reconnecting`. */
+  constructor(name: string, options: ReconnectingOptions) {
+    super()
+    if (typeof options !== 'object' || options === null)
+      throw invalidArgument('options', 'an object with the service', options)
+    const { pauseMs, pauseMsMax, signal, ...connectOptions } = options
+    checkConnect(name, connectOptions, false)
+    checkOptions('options', definedOnly({ pauseMs, pauseMsMax }), pauseChecks)
+    if (signal !== undefined) abortSignal('signal', signal)
+    this.#name = name
+    this.#options = connectOptions
+    this.#pauseMs = pauseMs ?? 20
+    this.#pauseMsMax = pauseMsMax ?? 2000
+    if (signal?.aborted === true) void this.close()
+    else {
+      signal?.addEventListener('abort', () => void this.close(), {
+        once: true,
+        signal: this.#stop.signal,
+      })
+      void this.#keep()
+    }
+  }
+
+  /** The connection that is open now, if there is one. */
+  get connection(): Connection | undefined {
+    return this.#connection?.closed === false ? this.#connection : undefined
+  }
+
+  /** True once it was closed, or gave up. */
+  get closed(): boolean {
+    return this.#stop.signal.aborted
+  }
+
+  async #keep(): Promise<void> {
+    let pause = this.#pauseMs
+    while (!this.closed) {
+      try {
+        const connection = await connect(this.#name, {
+          ...this.#options,
+          signal: this.#stop.signal,
+        })
+        pause = this.#pauseMs
+        const reason = await this.#serve(connection)
+        if (this.closed) return
+        isolated(() => this.emit('disconnect', reason))
+      } catch (error) {
+        if (this.closed) return
+        const status = statusOf(error)
+        if (status === undefined || FINAL.includes(status)) {
+          this.#giveUp(error as IpcError)
+          return
+        }
+      }
+      await this.#pause(pause * (0.5 + Math.random() / 2))
+      pause = Math.min(pause * 2, this.#pauseMsMax)
+    }
+  }
+
+  #serve(connection: Connection): Promise<IpcError> {
+    return new Promise((resolve) => {
+      this.#connection = connection
+      connection.once('close', (reason) => {
+        this.#connection = undefined
+        connection[Symbol.dispose]()
+        resolve(reason)
+      })
+      if (this.listenerCount('dispatch') > 0) connection.on('dispatch', this.#onDispatch)
+      isolated(() => this.emit('connect', connection))
+      for (const waiter of this.#waiters) waiter.resolve(connection)
+      this.#waiters.clear()
+    })
+  }
+
+  readonly #onDispatch = (message: Message): void => {
+    this.emit('dispatch', message)
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer)
+        this.#stop.signal.removeEventListener('abort', done)
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      this.#stop.signal.addEventListener('abort', done, { once: true })
+    })
+  }
+
+  #giveUp(error: IpcError): void {
+    this.#final = error
+    const told = this.#waiters.size > 0 || this.listenerCount('error') > 0
+    if (this.listenerCount('error') > 0) isolated(() => this.emit('error', error))
+    if (!told) process.emitWarning(error.message, { type: 'CoroipcClientError', code: error.code })
+    void this.close()
+  }
+
+  /**
+   * Waits for a connection.
+   *
+   * @throws (rejects) `ERR_COROIPC_TIMED_OUT`, `_ABORTED`, `_DISCONNECTED` after `close`, or what made it
+   *   give up
+   */
+  connected(options?: {
+    readonly timeoutMs?: number
+    readonly signal?: AbortSignal
+  }): Promise<Connection> {
+    return new Promise((resolve, reject) => {
+      checkOptions('options', options, waitChecks)
+      const { connection } = this
+      if (connection !== undefined) {
+        resolve(connection)
+        return
+      }
+      if (this.closed) throw this.#over()
+      const signal = options?.signal
+      const timeoutMs = options?.timeoutMs ?? DEFAULT_TIMEOUT_MS
+      if (signal?.aborted === true)
+        throw ipcError(Status.ABORTED, { subject: 'connected', cause: signal.reason })
+      const settle = (): void => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', onAbort)
+        this.#waiters.delete(waiter)
+      }
+      const waiter: Waiter = {
+        resolve: (found) => {
+          settle()
+          resolve(found)
+        },
+        reject: (error) => {
+          settle()
+          reject(error)
+        },
+      }
+      const onAbort = (): void =>
+        waiter.reject(ipcError(Status.ABORTED, { subject: 'connected', cause: signal?.reason }))
+      const timer =
+        timeoutMs === Infinity
+          ? undefined
+          : setTimeout(
+              () => waiter.reject(ipcError(Status.TIMED_OUT, { subject: 'connected' })),
+              timeoutMs,
+            )
+      signal?.addEventListener('abort', onAbort, { once: true })
+      this.#waiters.add(waiter)
+    })
+  }
+
+  /**
+   * As `connection.request`, over the connection that is there or the next one. `timeoutMs` covers both
+   * the wait and the request.
+   */
+  request(id: number, payload?: RequestPayload, options?: PayloadOptions): Promise<Uint8Array>
+  request(id: number, payload: RequestPayload, options: FullOptions): Promise<Answer>
+  request(id: number, payload: RequestPayload, options: LeaseOptions): Promise<Lease>
+  async request(
+    id: number,
+    payload?: RequestPayload,
+    options?: RequestOptions,
+  ): Promise<Uint8Array | Answer | Lease> {
+    if (options !== undefined) checkRequest(options)
+    const here = this.connection
+    // One call for the three forms; which one it is, `options` says.
+    const send = (connection: Connection, given: RequestOptions | undefined): Promise<Uint8Array> =>
+      connection.request(id, payload, given as PayloadOptions)
+    if (here !== undefined) return send(here, options)
+    const timeoutMs = options?.timeoutMs ?? this.#options.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS
+    const until = performance.now() + timeoutMs
+    const signal = options?.signal
+    const connection = await this.connected(
+      signal === undefined ? { timeoutMs } : { timeoutMs, signal },
+    )
+    const left = timeoutMs === Infinity ? Infinity : Math.max(1, until - performance.now())
+    return send(connection, { ...options, timeoutMs: left })
+  }
+
+  /** As `connection.send`; false also while there is no connection. */
+  send(id: number, payload?: RequestPayload): boolean {
+    const { connection } = this
+    return connection === undefined ? false : connection.send(id, payload)
+  }
+
+  override on<T extends EventEmitter.EventNames<ReconnectingEvents>>(
+    event: T,
+    listener: EventEmitter.EventListener<ReconnectingEvents, T>,
+    context?: unknown,
+  ): this {
+    super.on(event, listener, context)
+    if (event === 'dispatch' && this.listenerCount('dispatch') === 1)
+      this.connection?.on('dispatch', this.#onDispatch)
+    return this
+  }
+
+  /** Closes the connection that is there and makes no other. */
+  async close(): Promise<void> {
+    if (this.closed) return
+    this.#stop.abort()
+    const error = this.#over()
+    for (const waiter of this.#waiters) waiter.reject(error)
+    const connection = this.#connection
+    this.#connection = undefined
+    await connection?.close()
+    isolated(() => this.emit('close'))
+  }
+
+  /** As `close()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #over(): IpcError {
+    return this.#final ?? ipcError(Status.DISCONNECTED, { subject: 'reconnecting' })
+  }
+}
+
+function definedOnly(options: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}
+
+/**
+ * Makes a client that connects, and connects again when the server has gone: with growing pauses, until it
+ * is closed, `signal` aborts, or the server says that it never will.
+ *
+ * @throws TypeError or RangeError `ERR_COROIPC_INVALID_ARGUMENT`
+ */
+export function reconnecting(name: string, options: ReconnectingOptions): Reconnecting {
+  return new Reconnecting(name, options)
+}
