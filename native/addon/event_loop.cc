@@ -10,10 +10,6 @@ namespace coroipc_addon {
 
 namespace {
 
-// A payload of this size or less that comes as a block is copied to an ordinary ArrayBuffer: an
-// external one costs more than a microsecond.
-constexpr uint32_t kCopyBytes = 2048;
-
 constexpr uint32_t Aligned(uint32_t bytes) { return (bytes + 7u) & ~7u; }
 
 void DeleteReference(napi_env env, napi_ref& reference) {
@@ -206,7 +202,9 @@ napi_value EventLoop::Blocks() {
     if (table_[i].flags != COROIPC_IN_BLOCK) continue;
     void* block = std::exchange(blocks_[i], nullptr);
     napi_value array = nullptr;
-    if (table_[i].bytes > kCopyBytes) {
+    // Smaller ones came as a block only because the slab was full: an external ArrayBuffer costs
+    // more than the copy.
+    if (table_[i].bytes >= COROIPC_BLOCK_BYTES) {
       const auto finalize = [](napi_env, void* data, void*) { coroipc_block_free(data); };
       if (napi_create_external_arraybuffer(env, block, table_[i].bytes, finalize, nullptr,
                                            &array) != napi_ok)

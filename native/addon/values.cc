@@ -26,23 +26,11 @@ Payload::Payload(napi_env env, napi_value value) {
   }
 }
 
-napi_value NewArrayBuffer(napi_env env, size_t bytes, void** data) {
-  napi_value array = nullptr;
-  // napi_create_arraybuffer zeroes; a Buffer does not, and one that is made so has an ArrayBuffer
-  // of its own.
-  napi_value buffer = nullptr;
-  if (bytes > 0 && napi_create_buffer(env, bytes, data, &buffer) == napi_ok) {
-    napi_get_typedarray_info(env, buffer, nullptr, nullptr, nullptr, &array, nullptr);
-  } else {
-    napi_create_arraybuffer(env, bytes, data, &array);
-  }
-  return array;
-}
-
 napi_value CopyToArrayBuffer(napi_env env, const void* data, size_t bytes) {
   void* copy = nullptr;
-  napi_value array = NewArrayBuffer(env, bytes, &copy);
-  if (array != nullptr && copy != nullptr && bytes > 0) memcpy(copy, data, bytes);
+  napi_value array = nullptr;
+  napi_create_arraybuffer(env, bytes, &copy, &array);
+  if (copy != nullptr && bytes > 0) memcpy(copy, data, bytes);
   return array;
 }
 

@@ -84,8 +84,7 @@ class Payload {
   struct iovec parts_[kPartsMax];  // not initialised: 16 KiB, of which one row is used mostly
 };
 
-// An ArrayBuffer with memory that is not zeroed first; *data is where to copy to.
-napi_value NewArrayBuffer(napi_env env, size_t bytes, void** data);
+// A private copy.
 napi_value CopyToArrayBuffer(napi_env env, const void* data, size_t bytes);
 
 napi_value Undefined(napi_env env);
