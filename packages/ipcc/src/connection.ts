@@ -277,9 +277,8 @@ export type SyncFullOptions = RequestSyncOptions & {
 /** {@link RequestSyncOptions} of a request that returns a {@link Lease}. */
 export type SyncLeaseOptions = RequestTimeout & { readonly full?: false; readonly inPlace: true }
 
-/** A message that waits for its turn: a request without slot, or anything behind it or a full ring. */
+/** A message that waits for its turn: a request that has no slot yet, or whatever is behind it. */
 interface Queued {
-  readonly kind: number
   readonly id: number
   /** undefined: one way. */
   readonly pending: Pending | undefined
@@ -339,7 +338,7 @@ export class ClientConnection
 
   readonly #queue: Queued[] = []
   #queueBytes = 0
-  /** The native queue was full; ROOM follows. */
+  /** Requests and sends wait for room natively; ROOM follows. */
   #noRoom = false
   #wantsDrain = false
   #flowing = false
@@ -490,9 +489,9 @@ export class ClientConnection
     const pending = new Pending(id, form, deadline, started, resolve, reject)
     if (signal !== undefined) this.#listen(pending, signal)
     if (limited) this.#timer.add(deadline)
-    if (this.#queue.length > 0 || this.#noRoom || !this.#table.room) {
+    if (this.#queue.length > 0 || !this.#table.room) {
       const own = shared && this.#isOurs(payload) ? payload : joined(bytes, length)
-      if (!this.#enqueue({ kind: Kind.request, id, pending, payload: own, bytes: length }))
+      if (!this.#enqueue({ id, pending, payload: own, bytes: length }))
         this.#fail(pending, ipcError(Status.LIMIT, { subject: `request ${id}: too many wait` }))
       return
     }
@@ -510,7 +509,7 @@ export class ClientConnection
     pending.unlisten = () => signal.removeEventListener('abort', onAbort)
   }
 
-  /** Takes a slot and sends; FULL puts it into the queue. */
+  /** Takes a slot and sends; there must be one. */
   #sendRequest(
     pending: Pending,
     payload: Uint8Array | readonly Uint8Array[] | SharedBuffer | BufferPart,
@@ -518,71 +517,36 @@ export class ClientConnection
     timeoutMs: number,
   ): void {
     const { loop } = this.#group
+    const { id } = pending
     const slot = this.#table.take(pending)
     const wire = wireTimeout(timeoutMs)
+    let result: number
     if (payload instanceof SharedBuffer || payload instanceof BufferPart) {
       const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
       const offset = payload instanceof SharedBuffer ? 0 : payload.offset
       loop.flush()
-      this.#sent(
-        addon.sendRowBuffer(
-          loop.handle,
-          this.#number,
-          pending.id,
-          slot,
-          wire,
-          buffer.handle,
-          offset,
-          length,
-        ),
-        pending,
-        payload,
+      const { handle } = buffer
+      result = addon.sendRowBuffer(
+        loop.handle,
+        this.#number,
+        id,
+        slot,
+        wire,
+        handle,
+        offset,
         length,
       )
     } else if (length <= SMALL_BYTES) {
       if (payload instanceof Uint8Array)
-        loop.post(this.#number, Kind.request, pending.id, slot, 0, wire, payload)
-      else loop.postParts(this.#number, Kind.request, pending.id, slot, 0, wire, payload)
+        loop.post(this.#number, Kind.request, id, slot, 0, wire, payload)
+      else loop.postParts(this.#number, Kind.request, id, slot, 0, wire, payload)
+      return
     } else {
       loop.flush()
-      if (this.#noRoom) {
-        // What was flushed did not fit: stay behind it.
-        this.#table.answered(slot)
-        this.#requeue(pending, joined(payload, length), length)
-        return
-      }
-      this.#sent(
-        addon.sendRow(loop.handle, this.#number, Kind.request, pending.id, slot, wire, payload),
-        pending,
-        payload,
-        length,
-      )
+      result = addon.sendRow(loop.handle, this.#number, Kind.request, id, slot, wire, payload)
     }
-  }
-
-  #sent(
-    result: number,
-    pending: Pending,
-    payload: Uint8Array | readonly Uint8Array[] | SharedBuffer | BufferPart,
-    length: number,
-  ): void {
-    if (result >= 0) return
-    this.#table.answered(pending.slot)
-    pending.slot = -1
-    if (-result === Status.FULL) {
-      this.#noRoom = true
-      const own =
-        payload instanceof SharedBuffer || payload instanceof BufferPart
-          ? payload
-          : joined(payload, length)
-      this.#requeue(pending, own, length)
-    } else this.#fail(pending, nativeError(result, { subject: `request ${pending.id}` }))
-  }
-
-  #requeue(pending: Pending, payload: Queued['payload'], bytes: number): void {
-    pending.slot = -1
-    if (!this.#enqueue({ kind: Kind.request, id: pending.id, pending, payload, bytes }))
-      this.#fail(pending, ipcError(Status.LIMIT, { subject: `request ${pending.id}` }))
+    if (result < 0 && this.#table.answered(slot) === pending)
+      this.#fail(pending, nativeError(result, { subject: `request ${id}` }))
   }
 
   /** The one place where a request without callback or promise left gets its outcome. */
@@ -641,34 +605,31 @@ export class ClientConnection
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(`send ${id}`, length)
     if (this.#reason !== Status.OK) throw this.#overError(`send ${id}`)
-    const { loop } = this.#group
-    if (this.#queue.length > 0 || this.#noRoom) return this.#enqueueSend(id, bytes, length)
-    if (length <= SMALL_BYTES) {
-      if (bytes instanceof Uint8Array) loop.post(this.#number, Kind.send, id, 0, 0, 0, bytes)
-      else loop.postParts(this.#number, Kind.send, id, 0, 0, 0, bytes)
-      return true
+    if (!this.#noRoom) {
+      if (this.#queue.length === 0) {
+        this.#sendOneWay(id, bytes, length)
+        return true
+      }
+      // Behind the requests that wait for a slot: a channel keeps its order.
+      const pending = undefined
+      if (this.#enqueue({ id, pending, payload: joined(bytes, length), bytes: length })) return true
     }
-    loop.flush()
-    if (this.#noRoom) return this.#enqueueSend(id, bytes, length)
-    const result = addon.sendRow(loop.handle, this.#number, Kind.send, id, 0, 0, bytes)
-    if (result >= 0) return true
-    if (-result !== Status.FULL) throw nativeError(result, { subject: `send ${id}` })
-    this.#noRoom = true
     this.#wantsDrain = true
     return false
   }
 
-  #enqueueSend(id: number, bytes: Uint8Array | Uint8Array[], length: number): boolean {
-    const message = {
-      kind: Kind.send,
-      id,
-      pending: undefined,
-      payload: joined(bytes, length),
-      bytes: length,
+  #sendOneWay(id: number, bytes: Uint8Array | readonly Uint8Array[], length: number): void {
+    const { loop } = this.#group
+    if (length <= SMALL_BYTES) {
+      if (bytes instanceof Uint8Array) loop.post(this.#number, Kind.send, id, 0, 0, 0, bytes)
+      else loop.postParts(this.#number, Kind.send, id, 0, 0, 0, bytes)
+      return
     }
-    if (this.#enqueue(message)) return true
-    this.#wantsDrain = true
-    return false
+    loop.flush()
+    const result = addon.sendRow(loop.handle, this.#number, Kind.send, id, 0, 0, bytes)
+    // FULL: it was taken all the same, but it is the last until ROOM.
+    if (-result === Status.FULL) this.#noRoom = true
+    else if (result < 0) this.#undelivered(nativeError(result, { subject: `send ${id}` }))
   }
 
   // -- the private queue ----------------------------------------------------------------------------
@@ -684,77 +645,35 @@ export class ClientConnection
 
   /** Sends what may go now, in order. */
   #drain(): void {
-    while (this.#queue.length > 0 && !this.#noRoom && this.#reason === Status.OK) {
-      const message = this.#queue[0] as Queued
-      if (message.pending !== undefined && !this.#table.room) break
+    while (this.#queue.length > 0 && this.#reason === Status.OK) {
+      const { id, pending, payload, bytes } = this.#queue[0] as Queued
+      if (pending !== undefined && !this.#table.room) return
       this.#queue.shift()
-      this.#queueBytes -= message.bytes
-      const before = this.#queue.length
-      this.#sendQueued(message)
-      // What did not fit went to the end of the queue: its place is the front.
-      if (this.#queue.length > before) this.#queue.unshift(this.#queue.pop() as Queued)
+      this.#queueBytes -= bytes
+      if (pending === undefined) this.#sendOneWay(id, payload as Uint8Array, bytes)
+      else {
+        const { deadline } = pending
+        const left = deadline === Infinity ? Infinity : deadline - performance.now()
+        this.#sendRequest(pending, payload, bytes, left)
+      }
     }
-    if (this.#wantsDrain && this.#queue.length === 0 && !this.#noRoom) {
-      this.#wantsDrain = false
-      isolated(() => this.emit('drain'))
-    }
-  }
-
-  #sendQueued(message: Queued): void {
-    const { pending, payload, bytes } = message
-    if (pending !== undefined) {
-      const left =
-        pending.deadline === Infinity ? Infinity : Math.max(1, pending.deadline - performance.now())
-      this.#sendRequest(pending, payload, bytes, left)
-      return
-    }
-    const { loop } = this.#group
-    const data = payload as Uint8Array
-    if (bytes <= SMALL_BYTES) {
-      loop.post(this.#number, message.kind, message.id, 0, 0, 0, data)
-      return
-    }
-    loop.flush()
-    const result = this.#noRoom
-      ? -Status.FULL
-      : addon.sendRow(loop.handle, this.#number, message.kind, message.id, 0, 0, data)
-    if (result >= 0) return
-    if (-result === Status.FULL) {
-      this.#noRoom = true
-      this.#queue.push(message)
-      this.#queueBytes += bytes
-    } else this.#undelivered(nativeError(result, { subject: `send ${message.id}` }))
+    if (!this.#wantsDrain || this.#noRoom) return
+    this.#wantsDrain = false
+    isolated(() => this.emit('drain'))
   }
 
   /** A row of the outbox that was not taken. */
   rowFailed(row: FailedRow): void {
-    if (row.kind === Kind.cancel) return
-    const pending = row.kind === Kind.request ? this.#table.answered(row.correlation) : undefined
-    if (row.kind === Kind.request && pending === undefined) return
-    if (row.code === Status.FULL) {
-      // Not taken, and neither was anything after it: back into the queue, in order, before what waits.
-      this.#noRoom = true
-      if (pending !== undefined) pending.slot = -1
-      this.#queue.push({
-        kind: row.kind,
-        id: row.id,
-        pending,
-        payload: row.payload,
-        bytes: row.payload.length,
-      })
-      this.#queueBytes += row.payload.length
-      return
+    if (row.kind === Kind.request) {
+      const pending = this.#table.answered(row.correlation)
+      if (pending !== undefined)
+        this.#fail(pending, ipcError(row.code, { subject: `request ${row.id}` }))
+    } else if (row.kind === Kind.send) {
+      if (row.code === Status.FULL) this.#noRoom = true
+      // That the connection is over is told by 'close'.
+      else if (row.code !== Status.DISCONNECTED && row.code !== Status.PEER_DEAD)
+        this.#undelivered(ipcError(row.code, { subject: `send ${row.id}` }))
     }
-    const error = ipcError(row.code, {
-      subject: `${pending === undefined ? 'send' : 'request'} ${row.id}`,
-    })
-    if (pending !== undefined) this.#fail(pending, error)
-    else if (
-      this.#reason === Status.OK &&
-      row.code !== Status.DISCONNECTED &&
-      row.code !== Status.PEER_DEAD
-    )
-      this.#undelivered(error)
   }
 
   #undelivered(error: IpcError): void {
@@ -836,6 +755,7 @@ export class ClientConnection
     this.#reason = why
     this.#timer.stop()
     const reason = ipcError(why)
+    this.#fetchRest()
     const inFlight = this.#table.takeAll()
     const queued = this.#queue.splice(0)
     this.#queueBytes = 0
@@ -858,6 +778,21 @@ export class ClientConnection
     }
     if (closeChannel.hasSubscribers) closeChannel.publish({ connection: this, reason })
     isolated(() => this.emit('close', reason))
+  }
+
+  /** Iterators that were full still get what the server published before its end. */
+  #fetchRest(): void {
+    if (this.#flowing || this.#freed) return
+    if (this.#iterators.size === 0 && this.listenerCount('dispatch') === 0) return
+    const { loop } = this.#group
+    for (;;) {
+      const bytes = addon.dispatchReceive(loop.handle, this.#number, 0)
+      if (bytes < 0) return
+      const id = loop.words[Word.id] as number
+      const sequence = (loop.words[Word.sequence] as number) >>> 0
+      const payload = this.#received(bytes, DISPATCH)
+      isolated(() => this.dispatched(id, sequence, payload, -1))
+    }
   }
 
   // -- blocking -------------------------------------------------------------------------------------
