@@ -74,6 +74,8 @@ export interface Received {
   sequence: number
   flags: number
   segment: number
+  /** Handle of the buffer that the payload lies in, or -1; released when `onRow` returns. */
+  buffer: number
   payload: Uint8Array
 }
 
@@ -87,6 +89,7 @@ export interface Party {
 }
 
 function party(
+  server: boolean,
   create: (
     onBatch: (count: number, blocks?: ArrayBuffer[]) => void,
     onSent: (rows: number) => void,
@@ -103,10 +106,17 @@ function party(
       const at = (column: number): number => table[i * Row.length + column] as number
       const bytes = at(Row.bytes)
       let payload = new Uint8Array(0)
+      let buffer = -1
       if (at(Row.flags) === In.block) payload = new Uint8Array(blocks?.[block++] as ArrayBuffer)
       else if (at(Row.kind) <= Kind.dispatch && at(Row.flags) === In.slab && bytes > 0)
         payload = new Uint8Array(slab, at(Row.offset), bytes)
+      else if (at(Row.flags) === In.segment) {
+        const get = server ? addon.serverBufferGet : addon.clientBufferGet
+        buffer = get(self.loop.handle, at(Row.connection), at(Row.segment))
+        payload = new Uint8Array(addon.bufferArray(buffer), at(Row.offset), bytes)
+      }
       rows.push({
+        buffer,
         connection: at(Row.connection),
         kind: at(Row.kind),
         id: at(Row.id),
@@ -120,7 +130,10 @@ function party(
       })
     }
     if ((self.loop.words[Word.slabPosition] as number) > slabBytes / 2) self.renew()
-    for (const row of rows) onRow(row, self)
+    for (const row of rows) {
+      onRow(row, self)
+      if (row.buffer >= 0) addon.bufferRelease(row.buffer)
+    }
   }, onSent)
   if (typeof made === 'number') throw new Error(`create: ${addon.statusNames[-made]}`)
   const self: Party = {
@@ -160,6 +173,7 @@ export function openServer(
   onSent: (rows: number) => void = () => {},
 ): Party {
   const server = party(
+    true,
     (onBatch, sent) => addon.serverCreate(serverOptions, onBatch, sent, undefined),
     (row, self) => {
       if (row.kind === Kind.authorize)
@@ -187,7 +201,7 @@ export function openGroup(
   onRow: (row: Received, group: Party) => void,
   onSent: (rows: number) => void = () => {},
 ): Party {
-  return party((onBatch, sent) => addon.groupCreate(onBatch, sent), onRow, onSent)
+  return party(false, (onBatch, sent) => addon.groupCreate(onBatch, sent), onRow, onSent)
 }
 
 /**
