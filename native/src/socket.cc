@@ -366,9 +366,6 @@ void Listener::Close() {
     if (fstat(lock_.get(), &locked) == 0 && lstat(path.c_str(), &named) == 0 &&
         IsSame(locked, named))
       unlink(path.c_str());
-    // A lock belongs to the open file: without this a child, forked and not yet gone, would hold
-    // it.
-    flock(lock_.get(), LOCK_UN);
   }
   lock_.Reset();
   path_.clear();
@@ -461,6 +458,11 @@ Status SendMessage(int socket, const void* bytes, size_t count, int fd, bool cre
     sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   return sent >= 0 ? COROIPC_OK : SendError(errno);  // a message goes whole or not at all
+}
+
+void StopCredentials(int socket) {
+  const int off = 0;
+  (void)setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &off, sizeof off);  // costs time only where it fails
 }
 
 Status ReceiveMessage(int socket, void* bytes, size_t capacity, bool accept_fd,

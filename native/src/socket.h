@@ -69,6 +69,9 @@ Status Connect(const Address& address, Fd* fd);
 // ENOMEM: owed, retry later).
 Status SendMessage(int socket, const void* bytes, size_t count, int fd, bool credentials);
 
+// SO_PASSCRED off again: no credentials beside later messages.
+void StopCredentials(int socket);
+
 struct Received {
   size_t bytes = 0;  // of the message
   Fd fd;  // at most one; more than one, MSG_CTRUNC or MSG_TRUNC is PROTOCOL and all are closed

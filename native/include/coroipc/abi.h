@@ -183,7 +183,6 @@ struct coroipc_record {
 #define COROIPC_RECORD_DISPATCH 8u        /* server */
 #define COROIPC_RECORD_SEGMENT_GRANT 9u   /* server: `argument` = index, `status` = coroipc_status,
                                              `correlation` as in the WANT; payload u32 bytes */
-#define COROIPC_RECORD_SEGMENT_DROP 10u   /* server: forget the mapping of index `argument` */
 
 #define COROIPC_FLAG_SEGMENT 1u /* the payload is a coroipc_segment_reference */
 

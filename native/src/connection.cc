@@ -1,0 +1,534 @@
+// connection.cc: turns, sleeping and waking, sending, extra segments; the same for both sides.
+#include "connection.h"
+
+#include <new>
+
+#include "block.h"
+#include "loop.h"
+#include "socket.h"
+
+namespace coroipc {
+
+namespace {
+constexpr int kSocketMessagesPerTurn = 16;  // a peer that rings for ever costs this much a turn
+constexpr uint64_t kOwedRetryNs = kMillisecond;
+}  // namespace
+
+Sink::Put BatchSink::Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) {
+  coroipc_batch& batch = *batch_;
+  if (batch.count == batch.capacity) return Put::kFull;
+  coroipc_entry& entry = batch.entries[batch.count];
+  if (row.flags == COROIPC_IN_SEGMENT || bytes == 0) {
+    entry = row;
+    entry.bytes = bytes;
+    if (row.flags != COROIPC_IN_SEGMENT) entry.offset = batch.arena_used;
+    batch.blocks[batch.count++] = nullptr;
+    return Put::kTaken;
+  }
+  const uint32_t used = batch.arena_used;
+  if (bytes < COROIPC_BLOCK_BYTES && bytes <= batch.arena_bytes - used) {
+    CopyIn(batch.arena + used, payload, bytes);
+    entry = row;
+    entry.bytes = bytes;
+    entry.offset = used;
+    const uint32_t next = (used + bytes + 7u) & ~7u;
+    batch.arena_used = next < batch.arena_bytes ? next : batch.arena_bytes;
+    batch.blocks[batch.count++] = nullptr;
+    return Put::kTaken;
+  }
+  // A small one waits for the receiver's next arena, if this turn brought anything at all.
+  if (bytes < COROIPC_BLOCK_BYTES && batch.count != 0) return Put::kFull;
+  void* const block = BlockAllocate(bytes);
+  if (block == nullptr) return Put::kNoMemory;
+  CopyIn(block, payload, bytes);
+  entry = row;
+  entry.bytes = bytes;
+  entry.offset = 0;
+  entry.flags = COROIPC_IN_BLOCK;
+  batch.blocks[batch.count++] = block;
+  return Put::kTaken;
+}
+
+bool BatchSink::Give(const coroipc_entry& row, void* block) {
+  if (full()) return false;
+  if (block == nullptr || row.bytes < COROIPC_BLOCK_BYTES) {
+    if (Add(row, static_cast<const uint8_t*>(block),
+            block == nullptr && row.flags != COROIPC_IN_SEGMENT ? 0 : row.bytes) == Put::kTaken) {
+      BlockFree(block);
+      return true;
+    }
+    return false;
+  }
+  coroipc_entry& entry = batch_->entries[batch_->count];
+  entry = row;
+  entry.offset = 0;
+  entry.flags = COROIPC_IN_BLOCK;
+  batch_->blocks[batch_->count++] = block;
+  return true;
+}
+
+Connection::Connection(Loop& loop, bool server)
+    : loop_(loop),
+      server_(server),
+      in_count_(server ? 1 : 2),
+      out_count_(server ? 2 : 1),
+      home_(new (std::nothrow) BufferHome(this)) {}
+
+Connection::~Connection() {
+  for (uint32_t i = 0; i < COROIPC_SEGMENTS_MAX; ++i) DropBuffer(i);
+  out_[0].backlog.Clear();
+  out_[1].backlog.Clear();
+  if (home_ != nullptr) home_->Close();
+}
+
+void Connection::InitRings() {
+  control_ = reinterpret_cast<coroipc_control*>(segment_.data());
+  uint8_t* const request = segment_.data() + COROIPC_CONTROL_BYTES;
+  uint8_t* const response = request + request_ring_bytes_;
+  uint8_t* const dispatch = response + response_ring_bytes_;
+  coroipc_ring_words* const words = control_->ring;
+  if (server_) {
+    in_[kRequest].Init(&words[COROIPC_RING_REQUEST], request, request_ring_bytes_);
+    out_[kResponse].ring.Init(&words[COROIPC_RING_RESPONSE], response, response_ring_bytes_);
+    out_[kDispatch].ring.Init(&words[COROIPC_RING_DISPATCH], dispatch, dispatch_ring_bytes_);
+  } else {
+    out_[kRequest].ring.Init(&words[COROIPC_RING_REQUEST], request, request_ring_bytes_);
+    in_[kResponse].Init(&words[COROIPC_RING_RESPONSE], response, response_ring_bytes_);
+    in_[kDispatch].Init(&words[COROIPC_RING_DISPATCH], dispatch, dispatch_ring_bytes_);
+  }
+}
+
+// -- the doorbell ---------------------------------------------------------------------------------
+
+void Connection::Ring() {
+  const Status status = RingDoorbell(socket_.get());
+  if (status == COROIPC_OK) {
+    ++stats_.doorbells_sent;
+    return;
+  }
+  if (status == COROIPC_PEER_DEAD) {
+    HangUp(false);
+    loop_.MarkReady(*this);
+    return;
+  }
+  OweDoorbell();  // the sleep word is taken and no byte is pending
+}
+
+void Connection::OweDoorbell() {
+  if (doorbell_owed_) return;
+  doorbell_owed_ = true;
+  loop_.DoorbellOwed(NowNs() + kOwedRetryNs);
+}
+
+void Connection::RetryDoorbell() {
+  if (!doorbell_owed_ || phase_ != Phase::kOpen) {
+    doorbell_owed_ = false;
+    return;
+  }
+  doorbell_owed_ = false;
+  Ring();
+  loop_.MarkReady(*this);  // an fd that found no room on the socket waits for this as well
+}
+
+Status Connection::DrainSocket() {
+  socket_unread_ = false;
+  for (int i = 0; i < kSocketMessagesPerTurn; ++i) {
+    uint8_t bytes[sizeof(coroipc_segment_message)];
+    Received received;
+    const Status status =
+        ReceiveMessage(socket_.get(), bytes, sizeof bytes, segments_may_come_, &received);
+    if (status == COROIPC_AGAIN) return COROIPC_OK;
+    if (status == COROIPC_PEER_DEAD) {
+      HangUp(false);
+      return COROIPC_OK;
+    }
+    if (status != COROIPC_OK) return status;
+    if (received.bytes == 1 && bytes[0] == COROIPC_SOCKET_DOORBELL && !received.fd.valid()) {
+      ++stats_.doorbells_received;
+      continue;
+    }
+    coroipc_segment_message message;
+    if (received.bytes != sizeof message || !received.fd.valid()) return COROIPC_PROTOCOL;
+    std::memcpy(&message, bytes, sizeof message);
+    if (message.type != COROIPC_SOCKET_SEGMENT) return COROIPC_PROTOCOL;
+    if (const Status segment = OnSegmentMessage(message, std::move(received.fd));
+        segment != COROIPC_OK) {
+      return segment;
+    }
+  }
+  socket_unread_ = true;  // bounded: the rest next turn
+  return COROIPC_OK;
+}
+
+// -- sleeping -------------------------------------------------------------------------------------
+
+bool Connection::Look() {
+  if (socket_unread_ || hangup_) return true;
+  for (uint32_t i = 0; i < in_count_; ++i) {
+    if (in_[i].Ready() && Reads(i)) return true;
+  }
+  for (uint32_t i = 0; i < out_count_; ++i) {
+    Outbound& out = out_[i];
+    if (out.backlog.empty() || out.wants == 0) continue;
+    bool room = false;
+    if (out.ring.Room(out.wants, &room) != COROIPC_OK || room) return true;
+  }
+  return false;
+}
+
+bool Connection::Arm() {
+  if (phase_ != Phase::kOpen) return true;
+  if (socket_unread_ || hangup_) return false;
+  for (uint32_t i = 0; i < in_count_; ++i) GiveBack(i);
+  for (uint32_t i = 0; i < in_count_; ++i) {
+    if (Reads(i)) in_[i].SetSleep();
+  }
+  for (uint32_t i = 0; i < out_count_; ++i) {
+    if (!out_[i].backlog.empty() && out_[i].wants != 0) out_[i].ring.SetWants(out_[i].wants);
+  }
+  // ORDER look-again (seq_cst): everything that was armed is looked at once more.
+  bool found = hangup_;
+  for (uint32_t i = 0; i < in_count_; ++i) {
+    if (Reads(i) && in_[i].ReadySeqCst()) found = true;
+  }
+  for (uint32_t i = 0; i < out_count_ && !found; ++i) {
+    Outbound& out = out_[i];
+    if (out.backlog.empty() || out.wants == 0) continue;
+    bool room = false;
+    if (out.ring.Room(out.wants, &room) != COROIPC_OK || room) found = true;
+  }
+  if (found) {
+    Disarm();
+    return false;
+  }
+  ++stats_.sleeps;
+  return true;
+}
+
+void Connection::Disarm() {
+  if (phase_ != Phase::kOpen) return;
+  for (uint32_t i = 0; i < in_count_; ++i) in_[i].ClearSleep();
+  for (uint32_t i = 0; i < out_count_; ++i) out_[i].ring.ClearWants();
+}
+
+void Connection::GiveBack(uint32_t in) {
+  if (!in_[in].unpublished()) return;
+  in_[in].PublishRead();
+  // Whenever the writer waits, enough room or not: only it knows what it waits for.
+  if (in_[in].TakeWriterWants() != 0) Ring();
+}
+
+// -- a turn ---------------------------------------------------------------------------------------
+
+bool Connection::BeginFinalDrain() {
+  final_ = true;
+  for (uint32_t i = 0; i < out_count_; ++i) out_[i].backlog.Clear();  // nobody will read it
+  OnBacklogChanged();
+  // Segments that published records name may still lie on the socket.
+  for (int i = 0; segments_may_come_ && i < 8; ++i) {
+    if (DrainSocket() != COROIPC_OK || !socket_unread_) break;
+  }
+  for (uint32_t i = 0; i < in_count_; ++i) {
+    if (in_[i].LoadPeer() != COROIPC_OK) return false;
+    final_position_[i] = in_[i].seen();
+  }
+  return true;
+}
+
+Status Connection::HangUpReason() const {
+  const uint32_t said = LoadRelaxed(server_ ? control_->client.client_closed
+                                            : control_->server.server_closed);
+  if (said == 0) return COROIPC_PEER_DEAD;
+  if (!server_ && said < COROIPC_STATUS_COUNT &&
+      (said == COROIPC_PROTOCOL || said == COROIPC_BACKLOG_OVERFLOW || said == COROIPC_LIMIT ||
+       said == COROIPC_NO_MEMORY || said == COROIPC_DENIED)) {
+    return static_cast<Status>(said);
+  }
+  return COROIPC_DISCONNECTED;
+}
+
+bool Connection::Turn(Sink& sink, uint32_t cap) {
+  if (phase_ == Phase::kEnded) return false;
+  if (phase_ != Phase::kOpen) return HandshakeTurn(sink);
+  TakeReturnedBuffers();
+  if (socket_unread_ && !hangup_) {
+    if (const Status status = DrainSocket(); status != COROIPC_OK) {
+      End(status);
+      return false;
+    }
+  }
+  if (hangup_ && !final_ && !BeginFinalDrain()) {
+    End(COROIPC_PROTOCOL);
+    return false;
+  }
+  bool more = MoreToDo(sink);
+  if (phase_ != Phase::kOpen) return false;
+  if (!final_) {
+    FlushBacklogs();
+    if (phase_ != Phase::kOpen) return false;
+  }
+  bool worked = false;
+  for (uint32_t i = 0; i < in_count_; ++i) {
+    const uint32_t limit = final_ ? cap : TurnCap(i, cap);
+    for (uint32_t n = 0; Reads(i); ++n) {
+      if (final_ && in_[i].position() == final_position_[i]) break;
+      if (limit != 0 && n == limit) {
+        more |= in_[i].Ready();
+        break;
+      }
+      coroipc_record header;
+      const uint8_t* payload = nullptr;
+      const Status status = in_[i].Peek(&header, &payload);
+      if (status == COROIPC_AGAIN) break;
+      if (status != COROIPC_OK) {
+        End(status);
+        return false;
+      }
+      const Taken taken = Deliver(i, header, payload, sink);
+      if (taken == Taken::kFailed || phase_ != Phase::kOpen) return false;
+      if (taken == Taken::kFull) {
+        more = true;
+        break;
+      }
+      worked = true;
+      in_[i].Advance();
+      if (in_[i].PublishDue()) GiveBack(i);
+    }
+    GiveBack(i);
+  }
+  PublishOut();
+  if (final_) {
+    bool done = !more;
+    for (uint32_t i = 0; i < in_count_; ++i) {
+      if (Reads(i) && in_[i].position() != final_position_[i]) done = false;
+    }
+    if (done) End(HangUpReason());
+    return !done;
+  }
+  if (worked) active_ns = loop_.now();
+  return more || socket_unread_ || hangup_;
+}
+
+void Connection::End(Status why) {
+  if (phase_ == Phase::kEnded) return;
+  const Phase was = phase_;
+  phase_ = Phase::kEnded;
+  status_ = why;
+  loop_.Forget(*this);
+  if (was == Phase::kOpen && control_ != nullptr) {
+    StoreRelaxed(server_ ? control_->server.server_closed : control_->client.client_closed,
+                 static_cast<uint32_t>(why));
+  }
+  OnEnded(why);
+  socket_.Reset();
+  out_[0].backlog.Clear();
+  out_[1].backlog.Clear();
+  credentials_.ClosePidfd();
+}
+
+// -- sending --------------------------------------------------------------------------------------
+
+void Connection::PublishOut() {
+  for (uint32_t i = 0; i < out_count_; ++i) {
+    RingWriter& ring = out_[i].ring;
+    if (!ring.unpublished()) continue;
+    ring.Publish();
+    if (ring.TakeReaderSleep()) Ring();
+  }
+}
+
+bool Connection::WouldWrite(uint32_t out, uint32_t bytes) {
+  Outbound& channel = out_[out];
+  if (!channel.backlog.empty()) return false;
+  if (bytes > channel.ring.payload_bytes_max()) bytes = sizeof(coroipc_segment_reference);
+  bool room = false;
+  // Pad included: the worst case is a pad of one record less a byte.
+  return channel.ring.Room(2 * RecordBytes(bytes), &room) == COROIPC_OK && room;
+}
+
+Status Connection::Write(Outbound& out, coroipc_record header, const struct iovec* parts,
+                         uint32_t count, uint32_t bytes, coroipc_buffer* buffer, uint32_t offset) {
+  uint8_t* to = nullptr;
+  if (buffer == nullptr && bytes <= out.ring.payload_bytes_max()) {
+    const Status status = out.ring.Reserve(bytes, &to, &out.wants);
+    if (status != COROIPC_OK) return status;
+    Gather(to, parts, count);
+    header.bytes = bytes;
+    out.ring.Commit(header);
+    return COROIPC_OK;
+  }
+  const Status room = out.ring.Reserve(sizeof(coroipc_segment_reference), &to, &out.wants);
+  if (room != COROIPC_OK) return room;
+  const bool acquired = buffer == nullptr;
+  if (acquired) {
+    const Status status = AcquireSegment(bytes, &buffer);
+    if (status != COROIPC_OK) {
+      // Reserving again later is harmless: nothing was committed (a pad stands for itself).
+      if (status == COROIPC_AGAIN) {
+        out.wants = 0;
+        out.waits_segment = true;
+      }
+      return status;
+    }
+    Gather(buffer->segment.data(), parts, count);
+    offset = 0;
+  }
+  if (const Status status = Share(*buffer); status != COROIPC_OK) {
+    if (acquired) buffer->owner = Owner::kFree;
+    if (status == COROIPC_AGAIN) {
+      out.wants = 0;
+      out.waits_segment = true;
+      OweDoorbell();
+    }
+    return status;
+  }
+  // AcquireSegment may have sent records of its own (a client's WANT): reserve what is ours now.
+  if (const Status status = out.ring.Reserve(sizeof(coroipc_segment_reference), &to, &out.wants);
+      status != COROIPC_OK) {
+    if (acquired) buffer->owner = Owner::kFree;
+    return status;
+  }
+  const coroipc_segment_reference reference = {buffer->index, offset, bytes, buffer->generation};
+  std::memcpy(to, &reference, sizeof reference);
+  header.bytes = sizeof reference;
+  header.flags |= COROIPC_FLAG_SEGMENT;
+  out.ring.Commit(header);
+  buffer->owner = Owner::kAway;
+  if (acquired) OnLargeWritten(header, *buffer);
+  return COROIPC_OK;
+}
+
+Status Connection::Send(uint32_t which, coroipc_record header, const struct iovec* parts,
+                        uint32_t count, uint32_t bytes, coroipc_buffer* buffer, uint32_t offset) {
+  Outbound& out = out_[which];
+  header.sequence = sequence_++;
+  if (out.backlog.empty()) {
+    const Status status = Write(out, header, parts, count, bytes, buffer, offset);
+    if (status == COROIPC_OK) {
+      stats_.bytes_sent += bytes;
+      // A writer that fills an eighth of the ring in one go lets the reader begin.
+      if (out.ring.unpublished_bytes() >= 16384) PublishOut();
+      return COROIPC_OK;
+    }
+    if (status != COROIPC_AGAIN) {
+      if (status == COROIPC_PROTOCOL) End(status);
+      return status;
+    }
+    ++stats_.send_retries;
+  }
+  Outgoing* const message = buffer == nullptr ? Outgoing::New(header, parts, count, bytes)
+                                              : Outgoing::New(header, nullptr, 0, 0);
+  if (message == nullptr) return COROIPC_NO_MEMORY;
+  if (buffer != nullptr) {
+    buffer->AddUser();
+    message->buffer = buffer;
+    message->offset = offset;
+    message->bytes = bytes;
+  }
+  out.backlog.Push(message);
+  stats_.bytes_sent += bytes;
+  // What was written before must be visible, or the reader never frees what we wait for.
+  PublishOut();
+  OnBacklogChanged();
+  if (list == List::kArmed) loop_.MarkReady(*this);  // its words are not armed for this backlog
+  return COROIPC_OK;
+}
+
+void Connection::FlushBacklogs() {
+  for (uint32_t i = 0; i < out_count_; ++i) {
+    Outbound& out = out_[i];
+    if (out.backlog.empty()) continue;
+    while (!out.backlog.empty()) {
+      Outgoing& message = *out.backlog.first();
+      out.waits_segment = false;
+      const struct iovec part = {message.payload(), message.bytes};
+      const Status status = Write(out, message.header, &part, 1, message.bytes, message.buffer,
+                                  message.offset);
+      if (status == COROIPC_AGAIN) break;
+      if (status == COROIPC_PROTOCOL) {
+        End(status);
+        return;
+      }
+      if (status != COROIPC_OK) {  // no segment can be had: the message cannot go
+        End(COROIPC_NO_MEMORY);
+        return;
+      }
+      out.backlog.Pop();
+    }
+    PublishOut();
+    OnBacklogChanged();
+    if (out.backlog.empty()) {
+      out.wants = 0;
+      OnBacklogEmpty(i);
+      if (phase_ != Phase::kOpen) return;
+    }
+  }
+}
+
+// -- extra segments -------------------------------------------------------------------------------
+
+coroipc_buffer* Connection::AddBuffer(uint32_t index, uint32_t generation, Segment segment) {
+  if (home_ == nullptr) return nullptr;
+  auto* buffer = new (std::nothrow) coroipc_buffer;
+  if (buffer == nullptr) return nullptr;
+  DropBuffer(index);
+  home_->Hold();
+  buffer->home = home_;
+  buffer->index = index;
+  buffer->generation = generation;
+  buffer->bytes = static_cast<uint32_t>(segment.bytes());
+  buffer->segment = std::move(segment);
+  buffers_[index] = buffer;
+  ++stats_.segments;
+  stats_.segment_bytes += buffer->bytes;
+  return buffer;
+}
+
+void Connection::DropBuffer(uint32_t index) {
+  coroipc_buffer* const buffer = buffers_[index];
+  if (buffer == nullptr) return;
+  buffers_[index] = nullptr;
+  --stats_.segments;
+  stats_.segment_bytes -= buffer->segment.bytes();
+  buffer->Unreference();
+}
+
+Status Connection::ReadReference(const coroipc_record& header, const uint8_t* payload,
+                                 coroipc_segment_reference* reference, coroipc_buffer** buffer) {
+  if (header.bytes != sizeof *reference) return COROIPC_PROTOCOL;
+  CopyIn(reference, payload, sizeof *reference);
+  if (reference->index >= segments_max_) return COROIPC_PROTOCOL;
+  coroipc_buffer* found = buffers_[reference->index];
+  if ((found == nullptr || found->generation != reference->generation) && segments_may_come_) {
+    // Its fd was sent before the record was published: read the socket on before calling it a lie.
+    do {
+      if (const Status status = DrainSocket(); status != COROIPC_OK) return status;
+    } while (socket_unread_);
+    found = buffers_[reference->index];
+  }
+  if (found == nullptr || found->generation != reference->generation) return COROIPC_PROTOCOL;
+  if (found->owner != Owner::kAway) return COROIPC_PROTOCOL;  // it was not the peer's to send
+  if (reference->bytes > message_bytes_) return COROIPC_PROTOCOL;
+  const uint64_t end = uint64_t{reference->offset} + reference->bytes;
+  if (end > found->segment.bytes()) return COROIPC_PROTOCOL;
+  *buffer = found;
+  return COROIPC_OK;
+}
+
+void Connection::BuffersReturned() { loop_.BuffersReturned(*this); }
+
+void Connection::TakeReturnedBuffers() {
+  if (home_ == nullptr || !home_->any_returned()) return;
+  uint64_t returned = home_->TakeReturned();
+  while (returned != 0) {
+    const auto index = static_cast<uint32_t>(__builtin_ctzll(returned));
+    returned &= returned - 1;
+    coroipc_buffer* const buffer = buffers_[index];
+    if (buffer == nullptr || buffer->users.load(std::memory_order_acquire) != 0) continue;
+    // Away: the peer has it; whoever takes it back looks at `users` again.
+    if (buffer->owner == Owner::kUsed) OnBufferReturned(*buffer);
+    if (phase_ != Phase::kOpen) return;
+  }
+}
+
+}  // namespace coroipc

@@ -1,0 +1,198 @@
+// connection.h: what both sides of a connection have in common: rings in, channels out, the socket as doorbell
+// and proof of life, extra segments, and the rules for sleeping.
+//
+// Who owns what: this side's positions, backlog, segment table and state are private. The control page is written
+// word by word by the side that abi.h names. After the peer's death everything it published is read to its end
+// (positions loaded once), then the death is reported once.
+//
+// A connection is always on exactly one of the loop's lists:
+//   kReady  has or may have work; the loop gives it a turn
+//   kHot    had none at its last turn and is unarmed: the loop looks at it before it sleeps
+//   kArmed  every word for which it can be woken is set and was looked at again
+//   kNone   not (or no longer) served: handshakes that wait, ended connections
+// "neither ready nor armed" exists only between a turn and the look that follows it.
+#ifndef COROIPC_SRC_CONNECTION_H
+#define COROIPC_SRC_CONNECTION_H
+
+#include <memory>
+
+#include "buffer.h"
+#include "channel.h"
+#include "credentials.h"
+#include "fd.h"
+#include "fork_guard.h"
+#include "ring.h"
+#include "segment.h"
+#include "status.h"
+
+namespace coroipc {
+
+class Loop;
+
+// Where received messages go: a batch, or private memory for later.
+class Sink {
+ public:
+  enum class Put { kTaken, kFull, kNoMemory };
+  virtual Put Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) = 0;
+
+ protected:
+  ~Sink() = default;
+};
+
+class BatchSink final : public Sink {
+ public:
+  explicit BatchSink(coroipc_batch* batch) : batch_(batch) {}
+  Put Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) override;
+  // A row whose payload is already a private block (or nullptr); small ones move to the arena. False: full.
+  bool Give(const coroipc_entry& row, void* block);
+  bool full() const { return batch_->count == batch_->capacity; }
+  uint32_t left() const { return batch_->capacity - batch_->count; }
+
+ private:
+  coroipc_batch* batch_;
+};
+
+class Connection {
+ public:
+  enum class Phase : uint8_t { kSetup, kAuthorizing, kOpen, kEnded };
+  enum class List : uint8_t { kNone, kReady, kHot, kArmed };
+
+  Connection(Loop& loop, bool server);
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  Loop& loop() { return loop_; }
+  uint32_t number() const { return number_; }
+  Phase phase() const { return phase_; }
+  // OK while it is open or on its way; else why it ended.
+  Status status() const { return status_; }
+  bool forked() const { return guard_.forked(); }
+  uint32_t message_bytes() const { return message_bytes_; }
+  const Credentials& credentials() const { return credentials_; }
+  coroipc_stats& stats() { return stats_; }
+
+  // -- for the loop --
+  // Work, at most `cap` messages a ring (0: no cap). True: more is left.
+  bool Turn(Sink& sink, uint32_t cap);
+  bool Look();  // cheap: is there something to do?
+  bool Arm();   // false: there is something to do after all, nothing stays armed
+  void Disarm();
+  void SocketReadable() { socket_unread_ = true; }
+  void HangUp(bool process_gone) {
+    hangup_ = true;
+    process_gone_ |= process_gone;
+  }
+  void RetryDoorbell();
+  bool doorbell_owed() const { return doorbell_owed_; }
+  void BuffersReturned();  // any thread: BufferHome calls it
+  int socket() const { return socket_.get(); }
+  int pidfd() const { return credentials_.pidfd(); }
+
+  // Ends it now: tells the peer why (orderly), closes the socket, reports through OnEnded.
+  void End(Status why);
+
+  // Publishes what was written and rings where somebody sleeps.
+  void PublishOut();
+  void FlushBacklogs();
+
+  // The loop's lists.
+  List list = List::kNone;
+  Connection* list_next = nullptr;
+  Connection* list_previous = nullptr;
+  uint8_t priority = 1;
+  bool touched = false;       // written to by the batch that is being sent
+  uint64_t active_ns = 0;     // when it last had work
+
+  virtual ~Connection();
+
+ protected:
+  enum class Taken { kYes, kFull, kFailed };
+
+  // A message of ring `in`. kFull: not consumed, later. kFailed: End was called.
+  virtual Taken Deliver(uint32_t in, const coroipc_record& header, const uint8_t* payload,
+                        Sink& sink) = 0;
+  virtual bool Reads(uint32_t in) const = 0;
+  virtual bool HandshakeTurn(Sink& sink) = 0;
+  virtual void OnEnded(Status why) = 0;
+  virtual void OnBacklogEmpty(uint32_t out) = 0;
+  // A segment of at least `bytes` for a large message, kUsed afterwards. AGAIN: wait.
+  virtual Status AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) = 0;
+  // Before a record names it: the peer must have its fd. AGAIN: no room on the socket, later.
+  virtual Status Share(coroipc_buffer& buffer) = 0;
+  virtual void OnBacklogChanged() {}
+  // A large message was written into a segment that AcquireSegment gave.
+  virtual void OnLargeWritten(const coroipc_record& header, coroipc_buffer& buffer) {
+    (void)header;
+    (void)buffer;
+  }
+  // Its last local user let go of it.
+  virtual void OnBufferReturned(coroipc_buffer& buffer) = 0;
+  // A segment message arrived on the socket (client only; PROTOCOL at the server).
+  virtual Status OnSegmentMessage(const coroipc_segment_message& message, Fd fd) = 0;
+  virtual uint32_t TurnCap(uint32_t in, uint32_t cap) { (void)in; return cap; }
+  virtual bool MoreToDo(Sink& sink) { (void)sink; return false; }
+
+  // Sends or queues a message. `header.bytes` is set here. OK: written or queued. NO_MEMORY, PROTOCOL (ended).
+  Status Send(uint32_t out, coroipc_record header, const struct iovec* parts, uint32_t count,
+              uint32_t bytes, coroipc_buffer* buffer = nullptr, uint32_t offset = 0);
+  // Whether `bytes` would go to the ring right now.
+  bool WouldWrite(uint32_t out, uint32_t bytes);
+  void InitRings();
+  void GiveBack(uint32_t in);
+  Status DrainSocket();
+  // The segment that a received reference names, checked: ours to read now. PROTOCOL otherwise.
+  Status ReadReference(const coroipc_record& header, const uint8_t* payload,
+                       coroipc_segment_reference* reference, coroipc_buffer** buffer);
+  // Its peer is gone; what was published before is still being read.
+  bool draining() const { return final_; }
+  void TakeReturnedBuffers();
+  void DropBuffer(uint32_t index);
+  coroipc_buffer* AddBuffer(uint32_t index, uint32_t generation, Segment segment);
+  void Ring();
+  void OweDoorbell();
+
+  Loop& loop_;
+  const bool server_;
+  Phase phase_ = Phase::kSetup;
+  Status status_ = COROIPC_OK;
+  uint32_t number_ = 0;
+  uint64_t id_ = 0;
+  uint16_t service_ = 0;
+  uint32_t message_bytes_ = 0;
+  uint32_t requests_in_flight_ = 0;
+  uint32_t segments_max_ = 0;
+  uint32_t request_ring_bytes_ = 0, response_ring_bytes_ = 0, dispatch_ring_bytes_ = 0;
+  Fd socket_;
+  Credentials credentials_;
+  Segment segment_;
+  coroipc_control* control_ = nullptr;
+  uint32_t in_count_, out_count_;
+  RingReader in_[2];   // server: request; client: response, dispatch
+  Outbound out_[2];    // server: response, dispatch; client: request
+  coroipc_buffer* buffers_[COROIPC_SEGMENTS_MAX] = {};
+  BufferHome* home_;
+  coroipc_stats stats_ = {};
+  uint32_t sequence_ = 0;
+  bool segments_may_come_ = false;
+  bool socket_unread_ = false;
+  bool hangup_ = false, process_gone_ = false;
+  bool doorbell_owed_ = false;
+
+ private:
+  Status WriteFirst(Outbound& out, Outgoing& message);
+  Status Write(Outbound& out, coroipc_record header, const struct iovec* parts, uint32_t count,
+               uint32_t bytes, coroipc_buffer* buffer, uint32_t offset);
+  bool BeginFinalDrain();
+  Status HangUpReason() const;
+
+  ForkGuard guard_;
+  bool final_ = false;
+  uint32_t final_position_[2] = {};
+};
+
+inline constexpr uint32_t kResponse = 0, kDispatch = 1;  // of a client's in_, of a server's out_
+inline constexpr uint32_t kRequest = 0;                  // of a server's in_, of a client's out_
+
+}  // namespace coroipc
+
+#endif

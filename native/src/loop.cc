@@ -1,0 +1,514 @@
+// loop.cc: lists, turns, budgets and the one fd to the outside.
+#include "loop.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "block.h"
+
+namespace coroipc {
+
+namespace {
+constexpr uint64_t kFdLookNs = 20000;      // sockets, deaths and deadlines are looked at this often
+constexpr uint64_t kShortLookNs = 8000;    // before arming, whatever was learnt: a wake costs more
+constexpr uint64_t kLongLookNs = 60000;    // above the cost of a wake across CPUs looking does not pay
+constexpr uint64_t kSpinSliceNs = 50000;
+constexpr uint64_t kRecentNs = 200000;
+constexpr uint64_t kGapCapNs = 10 * kMillisecond;
+constexpr uint32_t kDisarmMax = 64;
+constexpr int kEventsPerLook = 64;
+
+class Inside {
+ public:
+  explicit Inside(bool& inside) : inside_(inside) { inside_ = true; }
+  ~Inside() { inside_ = false; }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+
+ private:
+  bool& inside_;
+};
+}  // namespace
+
+bool OneCpuShared(pid_t peer) {
+  cpu_set_t own, other;
+  CPU_ZERO(&own);
+  CPU_ZERO(&other);
+  if (sched_getaffinity(0, sizeof own, &own) != 0) return false;
+  if (peer > 0 && sched_getaffinity(peer, sizeof other, &other) == 0) CPU_OR(&own, &own, &other);
+  return CPU_COUNT(&own) <= 1;
+}
+
+Status Loop::Init(bool threads, int wait, const coroipcs_poll* poll) {
+  threads_ = threads;
+  wait_ = wait;
+  one_cpu_ = OneCpuShared(0);
+  now_ = NowNs();
+  wake_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_.valid()) return SystemError("eventfd", errno);
+  timer_.Reset(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer_.valid()) return SystemError("timerfd_create", errno);
+  if (poll != nullptr) {
+    poll_callbacks_ = *poll;
+    poll_ = &poll_callbacks_;
+  } else {
+    epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll_.valid()) return SystemError("epoll_create1", errno);
+  }
+  if (const Status status = Watch(wake_.get(), Source::kWake, 0, false); status != COROIPC_OK) return status;
+  return Watch(timer_.get(), Source::kTimer, 0, false);
+}
+
+Loop::~Loop() {
+  for (const Event& event : events_) BlockFree(event.block);
+  if (poll_ != nullptr) {
+    if (timer_.valid()) Unwatch(timer_.get(), Source::kTimer, 0);
+    if (wake_.valid()) Unwatch(wake_.get(), Source::kWake, 0);
+  }
+  pthread_mutex_destroy(&mutex_);
+}
+
+// -- fds ------------------------------------------------------------------------------------------
+
+Status Loop::Watch(int fd, Source source, uint32_t number, bool writable) {
+  const uint64_t cookie = Cookie(source, number);
+  if (poll_ != nullptr) {
+    const int events = POLLIN | (writable ? POLLOUT : 0);
+    const int result = source == Source::kListener
+                           ? (poll_->accept_add == nullptr ? 0 : poll_->accept_add(fd, cookie, poll_->context))
+                           : (poll_->dispatch_add == nullptr
+                                  ? 0
+                                  : poll_->dispatch_add(fd, events, cookie, poll_->context));
+    return result == 0 ? COROIPC_OK : COROIPC_NO_MEMORY;
+  }
+  struct epoll_event event = {};
+  event.events = EPOLLIN | (source == Source::kSocket ? EPOLLRDHUP : 0u) | (writable ? EPOLLOUT : 0u);
+  event.data.u64 = cookie;
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return SystemError("epoll_ctl", errno);
+  return COROIPC_OK;
+}
+
+void Loop::Unwatch(int fd, Source source, uint32_t number) {
+  if (fd < 0) return;
+  if (poll_ != nullptr) {
+    if (poll_->dispatch_destroy != nullptr) {
+      poll_->dispatch_destroy(fd, Cookie(source, number), poll_->context);
+    }
+    return;
+  }
+  struct epoll_event event = {};  // required before Linux 2.6.9, epoll_ctl(2) BUGS
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, &event);
+}
+
+void Loop::LookAtFds() {
+  looked_at_fds_ = now_;
+  if (poll_ != nullptr) return;  // the application looks
+  struct epoll_event events[kEventsPerLook];
+  const int count = epoll_wait(epoll_.get(), events, kEventsPerLook, 0);
+  for (int i = 0; i < count; ++i) HandleEvent(events[i].data.u64, events[i].events);
+  if (count == kEventsPerLook) looked_at_fds_ = 0;  // there may be more: look again next turn
+}
+
+void Loop::HandleEvent(uint64_t cookie, uint32_t events) {
+  const auto number = static_cast<uint32_t>(cookie);
+  switch (static_cast<Source>(cookie >> 32)) {
+    case Source::kListener:
+      OnListenerReady();
+      return;
+    case Source::kWake:
+      // While it is our own mark for "there is work", it stays until there is none.
+      if (!signalled_) ClearSignal();
+      return;
+    case Source::kTimer:
+      RunTimer();
+      return;
+    case Source::kSocket:
+      if (Connection* const connection = at(number); connection != nullptr) {
+        (void)events;  // readable or hung up: reading tells which
+        connection->SocketReadable();
+        MarkReady(*connection);
+      }
+      return;
+    case Source::kPidfd:
+      if (Connection* const connection = at(number); connection != nullptr) {
+        connection->HangUp(true);
+        MarkReady(*connection);
+      }
+      return;
+  }
+}
+
+Status Loop::Ready(uint64_t cookie, uint32_t events) {
+  Guard guard(*this);
+  const Inside inside(inside_);
+  now_ = NowNs();
+  HandleEvent(cookie, events);
+  return COROIPC_OK;
+}
+
+void Loop::Wake() {
+  if (wake_written_.exchange(true, std::memory_order_seq_cst)) return;
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof one);
+}
+
+void Loop::SignalReady() {
+  signalled_ = true;
+  Wake();
+}
+
+void Loop::ClearSignal() {
+  signalled_ = false;
+  if (!wake_written_.load(std::memory_order_seq_cst)) return;
+  uint64_t count;
+  // Read first, then allow the next write: the other way round could swallow it.
+  [[maybe_unused]] const ssize_t taken = read(wake_.get(), &count, sizeof count);
+  wake_written_.store(false, std::memory_order_seq_cst);
+}
+
+// -- timer ----------------------------------------------------------------------------------------
+
+void Loop::DeadlineAt(uint64_t deadline_ns) {
+  if (deadline_ns < deadline_) {
+    deadline_ = deadline_ns;
+    RearmTimer();
+  }
+}
+
+void Loop::DoorbellOwed(uint64_t retry_ns) {
+  owed_at_ = std::min(owed_at_, retry_ns);
+  DeadlineAt(retry_ns);
+}
+
+void Loop::RearmTimer() {
+  if (deadline_ >= timer_set_) return;  // an early tick is harmless, a late one is not
+  timer_set_ = deadline_;
+  struct itimerspec when = {};
+  when.it_value.tv_sec = static_cast<time_t>(deadline_ / 1000000000u);
+  when.it_value.tv_nsec = static_cast<long>(deadline_ % 1000000000u);
+  if (when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0) when.it_value.tv_nsec = 1;
+  timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
+}
+
+void Loop::RunTimer() {
+  uint64_t expirations;
+  [[maybe_unused]] const ssize_t taken = read(timer_.get(), &expirations, sizeof expirations);
+  timer_set_ = kNever;
+  deadline_ = kNever;
+  now_ = NowNs();
+  if (owed_at_ <= now_) {
+    owed_at_ = kNever;
+    for (Connection* connection : connections_) {
+      if (connection != nullptr && connection->doorbell_owed()) connection->RetryDoorbell();
+    }
+  } else if (owed_at_ != kNever) {
+    DeadlineAt(owed_at_);
+  }
+  OnTimer();
+  RearmTimer();
+}
+
+// -- lists ----------------------------------------------------------------------------------------
+
+Loop::List& Loop::ListOf(const Connection& connection) {
+  if (connection.list == Connection::List::kReady) return ready_[connection.priority];
+  return connection.list == Connection::List::kHot ? hot_ : armed_;
+}
+
+void Loop::Push(List& list, Connection& connection, Connection::List name) {
+  connection.list = name;
+  connection.list_next = nullptr;
+  connection.list_previous = list.last;
+  if (list.last == nullptr) {
+    list.first = &connection;
+  } else {
+    list.last->list_next = &connection;
+  }
+  list.last = &connection;
+  ++list.count;
+}
+
+void Loop::Remove(Connection& connection) {
+  if (connection.list == Connection::List::kNone) return;
+  List& list = ListOf(connection);
+  (connection.list_previous == nullptr ? list.first : connection.list_previous->list_next) =
+      connection.list_next;
+  (connection.list_next == nullptr ? list.last : connection.list_next->list_previous) =
+      connection.list_previous;
+  --list.count;
+  connection.list = Connection::List::kNone;
+  connection.list_next = connection.list_previous = nullptr;
+}
+
+void Loop::MarkReady(Connection& connection) {
+  if (connection.list == Connection::List::kReady || connection.phase() == Connection::Phase::kEnded) return;
+  const bool armed = connection.list == Connection::List::kArmed;
+  if (armed) connection.Disarm();
+  Remove(connection);
+  Push(ready_[connection.priority], connection, Connection::List::kReady);
+  if (threads_ && !inside_) Wake();  // another thread may be asleep over what it had armed
+}
+
+void Loop::SetPriority(Connection& connection, uint8_t priority) {
+  const bool ready = connection.list == Connection::List::kReady;
+  if (ready) Remove(connection);  // the lists of ready ones go by priority
+  connection.priority = priority;
+  if (ready) Push(ready_[priority], connection, Connection::List::kReady);
+}
+
+void Loop::Forget(Connection& connection) {
+  Remove(connection);
+  Unwatch(connection.socket(), Source::kSocket, connection.number());
+  Unwatch(connection.pidfd(), Source::kPidfd, connection.number());
+}
+
+uint32_t Loop::Insert(Connection* connection) {
+  if (!free_numbers_.empty()) {
+    const uint32_t number = free_numbers_.back();
+    free_numbers_.pop_back();
+    connections_[number] = connection;
+    return number;
+  }
+  connections_.push_back(connection);
+  return static_cast<uint32_t>(connections_.size() - 1);
+}
+
+void Loop::Bury(Connection& connection) {
+  const uint32_t number = connection.number();
+  connections_[number] = nullptr;
+  free_numbers_.push_back(number);
+  buried_.push_back(&connection);
+}
+
+void Loop::FreeBuried() {
+  while (!buried_.empty()) {
+    Connection* const connection = buried_.back();
+    buried_.pop_back();
+    delete connection;
+  }
+}
+
+void Loop::HandOutEvents(BatchSink& sink) {
+  while (!events_.empty()) {
+    const Event event = events_.front();
+    if (!sink.Give(event.row, event.block)) return;
+    events_.pop_front();
+    OnEventTaken(event.row);
+  }
+}
+
+void Loop::DropEvents(uint32_t number) {
+  for (auto event = events_.begin(); event != events_.end();) {
+    if (event->row.connection != number) {
+      ++event;
+      continue;
+    }
+    BlockFree(event->block);
+    event = events_.erase(event);
+  }
+}
+
+void Loop::MarkArmed(Connection& connection) {
+  Remove(connection);
+  Push(armed_, connection, Connection::List::kArmed);
+}
+
+void Loop::BuffersReturned(Connection& connection) {
+  (void)connection;
+  if (!returns_pending_.exchange(true, std::memory_order_seq_cst) && threads_) Wake();
+}
+
+void Loop::TakeReturns() {
+  if (!returns_pending_.load(std::memory_order_relaxed)) return;
+  returns_pending_.store(false, std::memory_order_seq_cst);
+  for (Connection* connection : connections_) {
+    if (connection != nullptr && connection->phase() == Connection::Phase::kOpen) MarkReady(*connection);
+  }
+}
+
+// -- turns ----------------------------------------------------------------------------------------
+
+bool Loop::LookAtHot() {
+  bool found = false;
+  for (Connection* connection = hot_.first; connection != nullptr;) {
+    Connection* const next = connection->list_next;
+    if (connection->Look()) {
+      Remove(*connection);
+      Push(ready_[connection->priority], *connection, Connection::List::kReady);
+      found = true;
+    }
+    connection = next;
+  }
+  return found;
+}
+
+void Loop::WorkFound() {
+  if (idle_since_ == 0) return;
+  const uint64_t gap = std::min(now_ - std::min(now_, idle_since_), kGapCapNs);
+  gap_ns_ = gap_ns_ - gap_ns_ / 8 + gap / 8;
+  idle_since_ = 0;
+}
+
+Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
+  Guard guard(*this);
+  batch->count = 0;
+  batch->arena_used = 0;
+  const Inside inside(inside_);
+  now_ = NowNs();
+  FreeBuried();
+  TakeReturns();
+  if (look_at_fds || now_ - looked_at_fds_ > kFdLookNs) LookAtFds();
+  LookAtHot();
+  BatchSink sink(batch);
+  HandOutEvents(sink);
+  if (AnyReady()) WorkFound();
+  if (events_.empty()) {
+    // Every fourth turn starts at the low end, so that no priority starves.
+    const bool low_first = (++turn_ & 3u) == 0;
+    for (uint32_t i = 0; i < 3; ++i) {
+      const uint32_t priority = low_first ? i : 2 - i;
+      List& list = ready_[priority];
+      for (uint32_t n = list.count; n != 0 && list.first != nullptr && !sink.full(); --n) {
+        Connection& connection = *list.first;
+        Remove(connection);
+        const uint32_t number = connection.number();
+        const bool more = connection.Turn(sink, 0);
+        // It may have ended, and an ended one that nobody holds is gone.
+        if (at(number) != &connection || connection.phase() == Connection::Phase::kEnded) continue;
+        if (connection.list != Connection::List::kNone) continue;  // put back by itself
+        if (more) {
+          Push(ready_[connection.priority], connection, Connection::List::kReady);
+        } else if (connection.phase() == Connection::Phase::kOpen) {
+          Push(hot_, connection, Connection::List::kHot);
+        }
+      }
+    }
+  }
+  // Ends of turns make events: hand them out now when there is room, else next time.
+  HandOutEvents(sink);
+  const bool more = AnyReady() || !events_.empty();
+  if (!more) {
+    if (signalled_) ClearSignal();
+    if (idle_since_ == 0) idle_since_ = now_;
+  }
+  return more ? COROIPC_AGAIN : COROIPC_OK;
+}
+
+uint64_t Loop::Budget(uint64_t asked) const {
+  if (hot_.count == 0 || one_cpu_) return 0;
+  switch (wait_) {
+    case COROIPC_WAIT_SLEEP:
+      return 0;
+    case COROIPC_WAIT_SPIN:
+      return asked;
+    default:
+      // Worth looking when the next message is expected sooner than a wake would take.
+      if (gap_ns_ > kLongLookNs) return std::min(asked, kShortLookNs);
+      return std::min(asked, std::clamp(2 * gap_ns_, kShortLookNs, kLongLookNs));
+  }
+}
+
+Status Loop::Look(uint64_t budget_ns) {
+  Guard guard(*this);
+  const Inside inside(inside_);
+  TakeReturns();
+  if (AnyReady() || !events_.empty()) {
+    if (budget_ns == 0) SignalReady();
+    return COROIPC_AGAIN;
+  }
+  if (LookAtHot()) {
+    now_ = NowNs();
+    WorkFound();
+    if (budget_ns == 0) SignalReady();
+    return COROIPC_AGAIN;
+  }
+  const uint64_t budget = Budget(budget_ns);
+  if (budget != 0) {
+    const uint64_t start = NowNs();
+    now_ = start;
+    if (idle_since_ == 0) idle_since_ = start;
+    uint64_t fds = start;
+    for (uint32_t n = 1;; ++n) {
+      if (LookAtHot()) {
+        now_ = NowNs();
+        WorkFound();
+        return COROIPC_AGAIN;
+      }
+      if (threads_) {
+        // Others may send meanwhile; nothing below relies on what was seen before.
+        inside_ = false;
+        Unlock();
+        Pause();
+        Lock();
+        inside_ = true;
+        if (AnyReady() || !events_.empty()) return COROIPC_AGAIN;
+      } else {
+        Pause();
+      }
+      if ((n & 15u) != 0) continue;
+      now_ = NowNs();
+      if (now_ - start >= budget) break;
+      if (now_ - fds >= kSpinSliceNs) {
+        fds = now_;
+        LookAtFds();
+        if (AnyReady() || !events_.empty()) return COROIPC_AGAIN;
+      }
+    }
+    if (wait_ == COROIPC_WAIT_SPIN) {
+      SignalReady();  // never sleeps: the next poll returns at once
+      return COROIPC_AGAIN;
+    }
+  }
+  for (Connection* connection = hot_.first; connection != nullptr;) {
+    Connection* const next = connection->list_next;
+    Remove(*connection);
+    if (connection->Arm()) {
+      Push(armed_, *connection, Connection::List::kArmed);
+    } else {
+      Push(ready_[connection->priority], *connection, Connection::List::kReady);
+    }
+    connection = next;
+  }
+  if (AnyReady()) {
+    SignalReady();
+    return COROIPC_AGAIN;
+  }
+  if (signalled_) ClearSignal();
+  return COROIPC_OK;
+}
+
+void Loop::DisarmRecent() {
+  if (one_cpu_ || wait_ == COROIPC_WAIT_SLEEP) return;
+  Guard guard(*this);
+  now_ = NowNs();
+  // The armed list is in the order of arming: the most recent ones are at its end.
+  Connection* connection = armed_.last;
+  for (uint32_t n = 0; n < kDisarmMax && connection != nullptr; ++n) {
+    Connection* const previous = connection->list_previous;
+    if (now_ - std::min(now_, connection->active_ns) < kRecentNs) {
+      connection->Disarm();
+      Remove(*connection);
+      Push(hot_, *connection, Connection::List::kHot);
+    }
+    connection = previous;
+  }
+}
+
+Status Loop::Sleep(int timeout_ms) {
+  struct pollfd poll_fd = {epoll_.get(), POLLIN, 0};
+  const int ready = poll(&poll_fd, 1, timeout_ms);
+  return ready == 0 ? COROIPC_TIMED_OUT : COROIPC_AGAIN;  // readable, or EINTR: every wake is a hint
+}
+
+Status Loop::Wait(int timeout_ms) {
+  if (const Status status = Look(UINT64_MAX); status != COROIPC_OK) return status;
+  return Sleep(timeout_ms);
+}
+
+}  // namespace coroipc

@@ -1,0 +1,148 @@
+// ring.cc: reserve and commit, peek and advance. See ring.h for the invariants cited here.
+#include "ring.h"
+
+#include <cstring>
+
+namespace coroipc {
+
+void RingWriter::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity) {
+  words_ = words;
+  data_ = data;
+  capacity_ = capacity;
+  // Both words are equal in a fresh segment (0; tests start them near 2^32). This is the only time that an own
+  // position is read from shared memory, before the peer has it or by a side that verified it is fresh.
+  position_ = published_ = LoadRelaxed(words->write_position);
+  peer_read_ = position_;
+}
+
+Status RingWriter::LoadPeer() {
+  // ORDER space-freed (seq_cst; pairs with RingReader::PublishRead): the reader's copies out of the space are
+  // done before the position that frees it; seq_cst since it is also the second look after SetWants.
+  const uint32_t read = LoadSeqCst(words_->read_position);
+  // I1 and I5: never behind what it already freed, never past what we published.
+  if (read - peer_read_ > published_ - peer_read_) return COROIPC_PROTOCOL;
+  if ((read & (COROIPC_RECORD_ALIGN - 1)) != 0) return COROIPC_PROTOCOL;
+  peer_read_ = read;
+  return COROIPC_OK;
+}
+
+Status RingWriter::Reserve(uint32_t payload_bytes, uint8_t** payload, uint32_t* wants) {
+  const uint32_t need = RecordBytes(payload_bytes);
+  uint32_t offset = position_ & (capacity_ - 1);
+  const uint32_t to_end = capacity_ - offset;
+  const uint32_t pad = need > to_end ? to_end : 0;
+  const uint32_t total = pad + need;
+  if (capacity_ - (position_ - peer_read_) < total) {
+    if (const Status status = LoadPeer(); status != COROIPC_OK) return status;
+    if (capacity_ - (position_ - peer_read_) < total) {
+      *wants = total;
+      return COROIPC_AGAIN;
+    }
+  }
+  if (pad != 0) {
+    // Only its first eight bytes exist: the smallest remainder of a ring is eight bytes.
+    coroipc_record record = {};
+    record.bytes = pad - COROIPC_PAD_RECORD_BYTES;
+    record.kind = COROIPC_RECORD_PAD;
+    std::memcpy(data_ + offset, &record, COROIPC_PAD_RECORD_BYTES);
+    position_ += pad;
+    offset = 0;
+  }
+  reserved_ = offset;
+  *payload = data_ + offset + COROIPC_RECORD_BYTES;
+  return COROIPC_OK;
+}
+
+void RingWriter::Commit(const coroipc_record& header) {
+  const uint32_t total = RecordBytes(header.bytes);
+  uint8_t* record = data_ + reserved_;
+  std::memcpy(record, &header, sizeof header);
+  // Unused bytes are zero: nothing of this process' memory, nor of an older message, travels along.
+  if (const uint32_t tail = total - COROIPC_RECORD_BYTES - header.bytes; tail != 0) {
+    std::memset(record + COROIPC_RECORD_BYTES + header.bytes, 0, tail);
+  }
+  position_ += total;
+}
+
+void RingWriter::Publish() {
+  published_ = position_;
+  // ORDER record-published (seq_cst; pairs with the acquire in RingReader::LoadPeer): the record's bytes are visible
+  // before the position that uncovers them. seq_cst and not release: the look at reader_sleep follows.
+  StoreSeqCst(words_->write_position, position_);
+}
+
+Status RingWriter::Room(uint32_t wants, bool* room) {
+  if (const Status status = LoadPeer(); status != COROIPC_OK) return status;
+  *room = capacity_ - (position_ - peer_read_) >= wants;
+  return COROIPC_OK;
+}
+
+void RingReader::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity) {
+  words_ = words;
+  data_ = data;
+  capacity_ = capacity;
+  position_ = published_ = LoadRelaxed(words->read_position);  // as in RingWriter::Init
+  seen_ = position_;
+}
+
+Status RingReader::LoadPeer() {
+  // ORDER record-published (acquire; pairs with RingWriter::Publish).
+  const uint32_t written = LoadAcquire(words_->write_position);
+  // I1 and I5: it never goes back, and never past what we gave free.
+  if (written - seen_ > capacity_ - (seen_ - published_)) return COROIPC_PROTOCOL;
+  if ((written & (COROIPC_RECORD_ALIGN - 1)) != 0) return COROIPC_PROTOCOL;
+  seen_ = written;
+  return COROIPC_OK;
+}
+
+Status RingReader::Peek(coroipc_record* header, const uint8_t** payload) {
+  // At most two rounds: a pad ends the ring, and the record after it starts at offset 0.
+  for (int round = 0; round < 2; ++round) {
+    if (position_ == seen_) {
+      if (const Status status = LoadPeer(); status != COROIPC_OK) return status;
+      if (position_ == seen_) return COROIPC_AGAIN;
+    }
+    const uint32_t available = seen_ - position_;
+    const uint32_t offset = position_ & (capacity_ - 1);
+    const uint32_t to_end = capacity_ - offset;
+    const uint8_t* record = data_ + offset;
+    uint64_t words[3];
+    words[0] = LoadWide(record);
+    coroipc_record first = {};
+    std::memcpy(&first, words, sizeof words[0]);
+    if (first.kind == COROIPC_RECORD_PAD) {
+      // I3: a pad fills the ring's end exactly, and never the whole ring.
+      if (offset == 0 || first.bytes != to_end - COROIPC_PAD_RECORD_BYTES || available < to_end) {
+        return COROIPC_PROTOCOL;
+      }
+      position_ += to_end;
+      continue;
+    }
+    if (available < COROIPC_RECORD_BYTES || to_end < COROIPC_RECORD_BYTES) return COROIPC_PROTOCOL;
+    if (first.bytes > capacity_ / 2 - COROIPC_RECORD_BYTES) return COROIPC_PROTOCOL;
+    const uint32_t total = RecordBytes(first.bytes);
+    if (total > available || total > to_end) return COROIPC_PROTOCOL;
+    words[1] = LoadWide(record + 8);
+    words[2] = LoadWide(record + 16);
+    std::memcpy(header, words, sizeof *header);
+    *payload = record + COROIPC_RECORD_BYTES;
+    peeked_ = total;
+    return COROIPC_OK;
+  }
+  return COROIPC_PROTOCOL;
+}
+
+void RingReader::PublishRead() {
+  published_ = release_limit();
+  // ORDER space-freed (seq_cst; pairs with RingWriter::LoadPeer).
+  StoreSeqCst(words_->read_position, published_);
+}
+
+bool RingReader::LeaseLeavesRoom() const {
+  const uint32_t half = capacity_ / 2;
+  const uint32_t to_end = capacity_ - (position_ & (capacity_ - 1));
+  const uint32_t total = half > to_end ? to_end + half : half;
+  return LeaseAllows(total);
+}
+
+}  // namespace coroipc
