@@ -1,18 +1,21 @@
 // What the project promises itself about speed, each as one line of the verdict: the goal, what was
 // seen, whether it is met. Speed never fails a run; the reader decides.
-import type { ResultRow } from './result.js'
+import { doubts, type ResultRow } from './result.js'
 
 export interface Verdict {
   readonly goal: string
   readonly seen: string
   /** null: this run did not measure it. */
   readonly met: boolean | null
-  readonly disturbed: boolean
+  /** Of the rows that it rests on. */
+  readonly doubts: readonly string[]
 }
 
 const OURS = 'coroipc'
 const FLOOR = 'floor-c'
 const NET = 'node-net'
+
+const doubtsOf = (row: ResultRow): string[] => doubts(row).map((text) => `${row.subject}: ${text}`)
 
 type Pick = Partial<ResultRow>
 
@@ -36,7 +39,7 @@ function latencyRatio(goal: string, ours: Pick, other: Pick, atMost: number): Go
       return {
         seen: `${ratio.toFixed(2)} x (${us(a.p50_us)} / ${us(b.p50_us)})`,
         met: ratio <= atMost,
-        disturbed: a.disturbed || b.disturbed,
+        doubts: [a, b].flatMap(doubtsOf),
       }
     },
   }
@@ -55,7 +58,7 @@ function aheadOfNet(goal: string, ours: Pick, net: Pick, figure: 'p50_us' | 'per
       return {
         seen: `${better.toFixed(1)} x better (${show(x)} / ${show(y)})`,
         met: better > 1,
-        disturbed: a.disturbed || b.disturbed,
+        doubts: [a, b].flatMap(doubtsOf),
       }
     },
   }
@@ -70,7 +73,7 @@ function atLeast(goal: string, ours: Pick, perSecond: number): Goal {
       return {
         seen: rate(row.perSecond),
         met: row.perSecond >= perSecond,
-        disturbed: row.disturbed,
+        doubts: doubtsOf(row),
       }
     },
   }
@@ -85,7 +88,7 @@ function idleBelow(goal: string, ours: Pick, percent: number): Goal {
       return {
         seen: `server ${row.serverCpuPercent.toFixed(3)} %, client ${row.clientCpuPercent.toFixed(3)} %`,
         met: Math.max(row.clientCpuPercent, row.serverCpuPercent) < percent,
-        disturbed: row.disturbed,
+        doubts: doubtsOf(row),
       }
     },
   }
@@ -160,6 +163,6 @@ export function judge(rows: readonly ResultRow[]): Verdict[] {
     )
   return goals.map((goal) => ({
     goal: goal.goal,
-    ...(goal.judge(find) ?? { seen: 'not measured', met: null, disturbed: false }),
+    ...(goal.judge(find) ?? { seen: 'not measured', met: null, doubts: [] }),
   }))
 }

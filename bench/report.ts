@@ -2,7 +2,7 @@
 import Table from 'cli-table3'
 import type { Verdict } from './goals.js'
 import type { Machine } from './machine.js'
-import type { ResultRow } from './result.js'
+import { doubts, type ResultRow } from './result.js'
 import type { Subject } from './subject.js'
 
 export interface Report {
@@ -88,7 +88,7 @@ export function rowsText(rows: readonly ResultRow[], repetitions: number): strin
 function remark(row: ResultRow): string {
   const parts: string[] = []
   if (row.error !== null) parts.push('FAILED')
-  if (row.disturbed) parts.push('disturbed')
+  parts.push(...doubts(row))
   if (row.serverCpuPercent !== null && row.clientCpuPercent !== null) {
     const [server, client] = [row.serverCpuPercent.toFixed(3), row.clientCpuPercent.toFixed(3)]
     parts.push(`CPU: server ${server} %, client ${client} %`)
@@ -101,9 +101,9 @@ export function verdictText(verdicts: readonly Verdict[]): string {
     head: ['goal', 'seen', 'met'],
     ...layout,
   })
-  for (const { goal, seen, met, disturbed } of verdicts) {
+  for (const { goal, seen, met, doubts: found } of verdicts) {
     const word = met === null ? '-' : met ? 'yes' : 'no'
-    table.push([goal, seen, disturbed ? `${word} (disturbed)` : word])
+    table.push([goal, seen, found.length === 0 ? word : `${word} (${found.join('; ')})`])
   }
   return table.toString()
 }

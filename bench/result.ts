@@ -1,5 +1,5 @@
 // What a row comes to after all repetitions, and the shape of `--out`.
-import { DISTURBED_SPREAD, median, spread } from './statistics.js'
+import { DISTURBED_SPREAD, HELD_UP_MEAN, median, spread } from './statistics.js'
 import type { Subject } from './subject.js'
 import type { CallForm, CaseName, Measurement, PlacementName, Row, Wait } from './task.js'
 
@@ -26,8 +26,22 @@ export interface ResultRow {
   /** Largest over smallest figure of the repetitions (p50; messages a second for one-way rows). */
   readonly spread: number | null
   readonly disturbed: boolean
+  /**
+   * Mean over p50. Far above 1: the processes were held up for long, by others that ran on their CPUs
+   * or by themselves; the rate suffers then, p50 hardly.
+   */
+  readonly meanOverP50: number | null
   /** Why it could not be measured; the figures are then of the repetitions that worked, or null. */
   readonly error: string | null
+}
+
+/** What a reader must know before trusting a row; empty: nothing. */
+export function doubts(row: ResultRow): string[] {
+  const found: string[] = []
+  if (row.disturbed) found.push('disturbed')
+  if (row.meanOverP50 !== null && row.meanOverP50 > HELD_UP_MEAN)
+    found.push(`mean ${row.meanOverP50.toFixed(1)} x p50`)
+  return found
 }
 
 export class RowResults {
@@ -58,6 +72,8 @@ export class RowResults {
     const { task, subject, placement } = this.row
     const middle = (key: keyof Measurement): number | null => median(this.#figures(key))
     const perSecond = middle('perSecond')
+    const p50 = middle('p50Us')
+    const meanUs = perSecond === null ? null : (task.inFlight * 1e6) / perSecond
     const judged = this.#figures(
       task.case === 'dispatch' || task.inFlight > 1 ? 'perSecond' : 'p50Us',
     )
@@ -71,7 +87,7 @@ export class RowResults {
       payloadBytes: task.payloadBytes,
       inFlight: task.inFlight,
       connections: task.connections,
-      p50_us: middle('p50Us'),
+      p50_us: p50,
       p99_us: middle('p99Us'),
       p999_us: middle('p999Us'),
       max_us: middle('maxUs'),
@@ -83,6 +99,7 @@ export class RowResults {
       repetitions: this.#measurements.length,
       spread: far,
       disturbed: far !== null && far > DISTURBED_SPREAD,
+      meanOverP50: meanUs === null || p50 === null ? null : meanUs / p50,
       error: this.#error,
     }
   }

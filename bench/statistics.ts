@@ -3,6 +3,9 @@
 /** A single repetition more than this far from another: something else ran on the machine. */
 export const DISTURBED_SPREAD = 2
 
+/** A mean more than this many times the median: much of the time nobody ran who was measured. */
+export const HELD_UP_MEAN = 2
+
 const CAPACITY = 1 << 21
 
 /** Latencies in microseconds. The memory is touched before the first sample, and never grows. */
