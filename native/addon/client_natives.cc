@@ -241,25 +241,24 @@ napi_value GroupCreate(napi_env env, napi_callback_info info) {
   return arguments.Return(-COROIPC_NO_MEMORY);
 }
 
-void ReadOptions(const Napi::Object& from, coroipcc_options& options) {
-  const auto number = [&from](const char* name) { return from.Get(name).ToNumber(); };
+void ReadOptions(const Fields& from, coroipcc_options& options) {
   coroipcc_options_init(&options);
-  options.service = static_cast<uint16_t>(number("service").Uint32Value());
-  options.wait = number("wait");
-  options.timeout_ms = number("timeoutMs");
-  options.request_ring_bytes = number("requestRingBytes");
-  options.response_ring_bytes = number("responseRingBytes");
-  options.dispatch_ring_bytes = number("dispatchRingBytes");
-  options.message_bytes = number("messageBytes");
-  options.requests_in_flight = number("requestsInFlight");
-  options.inbox_bytes = number("inboxBytes");
-  options.queue_bytes = number("queueBytes");
-  options.trust_server = from.Get("trustServer").ToBoolean().Value() ? 1 : 0;
-  // uids are unsigned 32-bit numbers, -1 stands for any: so it is read as 64 bits.
-  const int64_t uid = number("serverUid").Int64Value();
+  options.service = static_cast<uint16_t>(from.Uint("service"));
+  options.wait = from.Int("wait");
+  options.timeout_ms = from.Int("timeoutMs");
+  options.request_ring_bytes = from.Uint("requestRingBytes");
+  options.response_ring_bytes = from.Uint("responseRingBytes");
+  options.dispatch_ring_bytes = from.Uint("dispatchRingBytes");
+  options.message_bytes = from.Uint("messageBytes");
+  options.requests_in_flight = from.Uint("requestsInFlight");
+  options.inbox_bytes = from.Uint("inboxBytes");
+  options.queue_bytes = from.Uint("queueBytes");
+  options.trust_server = from.Flag("trustServer") ? 1 : 0;
+  // uids are unsigned 32-bit numbers, -1 stands for any: so it is not read as an int32.
+  const double uid = from.Number("serverUid");
   options.require_uid = uid >= 0 ? 1 : 0;
-  options.server_uid = static_cast<uid_t>(uid);
-  options.server_pid = number("serverPid");
+  options.server_uid = uid >= 0 ? from.Uint("serverUid") : 0;
+  options.server_pid = from.Int("serverPid");
   options.require_pid = options.server_pid >= 0 ? 1 : 0;
 }
 
@@ -272,7 +271,7 @@ napi_value Connect(napi_env env, napi_callback_info info) {
   call.environment().FlushAll();
   if (!call.loop || call.loop->group() == nullptr) return call.Return(-COROIPC_INVALID_ARGUMENT);
   coroipcc_options options;
-  ReadOptions(Napi::Object(env, call[2]), options);
+  ReadOptions(Fields(env, call[2]), options);
   coroipcc_connection* connection = nullptr;
   const coroipc_status status =
       connect(call.loop->group(), Text(env, call[1]).c_str(), &options, call.Int(3), &connection);

@@ -29,44 +29,40 @@ struct ServerCall : Arguments<N> {
   HeldLoop loop;
 };
 
-void ReadOptions(const Napi::Object& from, coroipcs_options& options) {
-  const auto number = [&from](const char* name) { return from.Get(name).ToNumber(); };
-  const auto flag = [&from](const char* name) {
-    return from.Get(name).ToBoolean().Value() ? 1 : 0;
-  };
+void ReadOptions(const Fields& from, coroipcs_options& options) {
   coroipcs_options_init(&options);
   options.threads = 0;
   options.authorize_events = 1;
-  options.wait = number("wait").Int32Value();
-  options.any_service = flag("anyService");
-  options.allow_unmapped = flag("allowUnmapped");
-  options.prefault = flag("prefault");
-  options.authorize_timeout_ms = number("authorizeTimeoutMs");
-  options.handshake_timeout_ms = number("handshakeTimeoutMs");
-  options.connections = number("connections");
-  options.connections_per_uid = number("connectionsPerUid");
-  options.handshakes = number("handshakes");
-  options.handshakes_per_uid = number("handshakesPerUid");
-  options.authorizing = number("authorizing");
-  options.request_ring_bytes = number("requestRingBytes");
-  options.response_ring_bytes = number("responseRingBytes");
-  options.dispatch_ring_bytes = number("dispatchRingBytes");
-  options.ring_bytes_min = number("ringBytesMin");
-  options.ring_bytes_max = number("ringBytesMax");
-  options.message_bytes = number("messageBytes");
-  options.message_bytes_min = number("messageBytesMin");
-  options.requests_in_flight = number("requestsInFlight");
-  options.unsent_bytes = number("unsentBytes");
-  options.backlog_bytes = number("backlogBytes");
-  options.segments = number("segments");
-  options.segment_bytes = static_cast<uint64_t>(number("segmentBytes").Int64Value());
-  options.bytes_per_uid = static_cast<uint64_t>(number("bytesPerUid").Int64Value());
+  options.wait = from.Int("wait");
+  options.any_service = from.Flag("anyService") ? 1 : 0;
+  options.allow_unmapped = from.Flag("allowUnmapped") ? 1 : 0;
+  options.prefault = from.Flag("prefault") ? 1 : 0;
+  options.authorize_timeout_ms = from.Uint("authorizeTimeoutMs");
+  options.handshake_timeout_ms = from.Uint("handshakeTimeoutMs");
+  options.connections = from.Uint("connections");
+  options.connections_per_uid = from.Uint("connectionsPerUid");
+  options.handshakes = from.Uint("handshakes");
+  options.handshakes_per_uid = from.Uint("handshakesPerUid");
+  options.authorizing = from.Uint("authorizing");
+  options.request_ring_bytes = from.Uint("requestRingBytes");
+  options.response_ring_bytes = from.Uint("responseRingBytes");
+  options.dispatch_ring_bytes = from.Uint("dispatchRingBytes");
+  options.ring_bytes_min = from.Uint("ringBytesMin");
+  options.ring_bytes_max = from.Uint("ringBytesMax");
+  options.message_bytes = from.Uint("messageBytes");
+  options.message_bytes_min = from.Uint("messageBytesMin");
+  options.requests_in_flight = from.Uint("requestsInFlight");
+  options.unsent_bytes = from.Uint("unsentBytes");
+  options.backlog_bytes = from.Uint("backlogBytes");
+  options.segments = from.Uint("segments");
+  options.segment_bytes = from.Uint64("segmentBytes");
+  options.bytes_per_uid = from.Uint64("bytesPerUid");
 }
 
 napi_value ServerCreate(napi_env env, napi_callback_info info) {
   Arguments<4> arguments(env, info);
   coroipcs_options options;
-  ReadOptions(Napi::Object(env, arguments[0]), options);
+  ReadOptions(Fields(env, arguments[0]), options);
   auto* loop = new EventLoop(arguments.environment(), arguments[1], arguments[2]);
   if (Napi::Value(env, arguments[3]).IsObject()) options.poll = loop->PollCallbacks(arguments[3]);
   coroipcs_server* server = nullptr;
@@ -128,13 +124,13 @@ napi_value HandlerDispatch(napi_env env, napi_callback_info info) {
 napi_value ServiceAdd(napi_env env, napi_callback_info info) {
   ServerCall<3> call(env, info);
   if (call.server() == nullptr) return call.Return(-COROIPC_INVALID_ARGUMENT);
-  const Napi::Object from(env, call[2]);
+  const Fields from(env, call[2]);
   coroipcs_service_options options;
   coroipcs_service_options_init(&options);
-  options.policy = from.Get("policy").ToNumber().Int32Value();
-  options.priority = from.Get("priority").ToNumber().Int32Value();
-  options.requests_per_second = from.Get("requestsPerSecond").ToNumber();
-  options.backlog_bytes = from.Get("backlogBytes").ToNumber();
+  options.policy = from.Int("policy");
+  options.priority = from.Int("priority");
+  options.requests_per_second = from.Uint("requestsPerSecond");
+  options.backlog_bytes = from.Uint("backlogBytes");
   return call.Return(-coroipcs_service_add(call.server(), call.Uint16(1), &options));
 }
 

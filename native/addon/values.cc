@@ -34,6 +34,22 @@ napi_value CopyToArrayBuffer(napi_env env, const void* data, size_t bytes) {
   return array;
 }
 
+bool Fields::Flag(const char* name) const {
+  napi_value value = nullptr;
+  bool flag = false;
+  if (napi_get_named_property(env_, object_, name, &value) == napi_ok)
+    napi_get_value_bool(env_, value, &flag);
+  return flag;
+}
+
+double Fields::Number(const char* name) const {
+  napi_value value = nullptr;
+  double number = 0;
+  if (napi_get_named_property(env_, object_, name, &value) == napi_ok)
+    napi_get_value_double(env_, value, &number);
+  return number;
+}
+
 napi_value Undefined(napi_env env) {
   napi_value value = nullptr;
   napi_get_undefined(env, &value);
@@ -41,7 +57,11 @@ napi_value Undefined(napi_env env) {
 }
 
 std::string Text(napi_env env, napi_value value) {
-  return Napi::Value(env, value).ToString().Utf8Value();
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return {};
+  std::string text(length, '\0');
+  napi_get_value_string_utf8(env, value, text.data(), length + 1, &length);
+  return text;
 }
 
 std::string HexId(uint64_t id) {

@@ -8,6 +8,7 @@
 #include <node_api.h>
 #include <sys/uio.h>
 
+#include <limits>
 #include <string>
 
 namespace coroipc_addon {
@@ -86,6 +87,31 @@ class Payload {
 
 // A private copy.
 napi_value CopyToArrayBuffer(napi_env env, const void* data, size_t bytes);
+
+// The properties of an options object.
+class Fields {
+ public:
+  Fields(napi_env env, napi_value object) : env_(env), object_(object) {}
+  bool Flag(const char* name) const;
+  double Number(const char* name) const;
+  // What does not fit becomes the nearest that does.
+  int32_t Int(const char* name) const { return Clamped<int32_t>(name); }
+  uint32_t Uint(const char* name) const { return Clamped<uint32_t>(name); }
+  uint64_t Uint64(const char* name) const { return Clamped<uint64_t>(name); }
+
+ private:
+  template <typename T>
+  T Clamped(const char* name) const {
+    constexpr T kLeast = std::numeric_limits<T>::min();
+    constexpr T kMost = std::numeric_limits<T>::max();
+    const double number = Number(name);
+    if (!(number > static_cast<double>(kLeast))) return kLeast;
+    return number < static_cast<double>(kMost) ? static_cast<T>(number) : kMost;
+  }
+
+  napi_env env_;
+  napi_value object_;
+};
 
 napi_value Undefined(napi_env env);
 std::string Text(napi_env env, napi_value value);
