@@ -7,6 +7,9 @@ const CALL = 0
 const SUBSCRIBE = 1
 const DISPATCH = 3
 
+/** Larger payloads are written to the ring directly (native/lib/loop.ts). */
+const OUTBOX_BYTES = 2048
+
 /** A peer that is silent for so long has failed; generous, for busy machines. */
 const TIMEOUT_MS = 10_000
 
@@ -18,9 +21,19 @@ export const coroipc: SidesSubject = {
     task.wait === 'adaptive' || task.wait === 'sleep'
       ? undefined
       : 'adaptive and sleep are measured',
-  copies: (task) => (task.case === 'dispatch' ? 2 : 4),
+  copies,
   serve,
   connect,
+}
+
+/**
+ * Into the ring and out of it, for each direction. Small messages go through the outbox first, which
+ * spares a native call for each; a blocking request does not.
+ */
+function copies(task: Task): number {
+  const outbox = task.payloadBytes <= OUTBOX_BYTES ? 1 : 0
+  if (task.case === 'dispatch') return 2 + outbox
+  return task.form === 'sync' ? 4 + outbox : 4 + 2 * outbox
 }
 
 function waitOf(task: Task): 'adaptive' | 'sleep' {
