@@ -339,8 +339,9 @@ Status coroipcc_connection::NextDispatch(int32_t timeout_ms, coroipcc_dispatch* 
   };
   if (take()) return COROIPC_OK;
   if (timeout_ms != 0) {
-    const Status status = WaitUntil([&] { return take(); }, Deadline(timeout_ms));
-    if (status != COROIPC_TIMED_OUT && status != COROIPC_OK && take()) return COROIPC_OK;  // published before the end
+    bool taken = false;  // waiting asks more than once
+    const Status status = WaitUntil([&] { return taken || (taken = take()); }, Deadline(timeout_ms));
+    if (status != COROIPC_OK && status != COROIPC_TIMED_OUT && take()) return COROIPC_OK;  // published before the end
     return status;
   }
   // Not blocking: one look at the socket and the rings, then armed for whoever polls our fd.
