@@ -1,0 +1,148 @@
+// server_segments.cc: extra segments of a connection: made here, lent to the client, taken back.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "server.h"
+#include "socket.h"
+
+using coroipc::kMillisecond;
+using coroipc::kResponse;
+using coroipc::Owner;
+using coroipc::Status;
+
+namespace {
+
+constexpr uint32_t kPageBytes = 4096;
+
+}  // namespace
+
+Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) {
+  coroipc_buffer* best = nullptr;
+  coroipc_buffer* spare = nullptr;
+  uint32_t index = COROIPC_SEGMENTS_MAX;
+  bool outstanding = false;
+  for (uint32_t i = 0; i < segments_max_; ++i) {
+    coroipc_buffer* const candidate = buffers_[i];
+    if (candidate == nullptr) {
+      index = std::min(index, i);
+      continue;
+    }
+    if (candidate->owner != Owner::kFree) {
+      outstanding = true;
+    } else if (candidate->segment.bytes() >= bytes) {
+      if (best == nullptr || candidate->segment.bytes() < best->segment.bytes()) best = candidate;
+    } else {
+      spare = candidate;
+    }
+  }
+  if (best != nullptr) {
+    best->owner = Owner::kUsed;
+    best->lent = false;
+    best->bytes = static_cast<uint32_t>(best->segment.bytes());
+    *buffer = best;
+    return COROIPC_OK;
+  }
+  const Status exhausted = outstanding ? COROIPC_AGAIN : COROIPC_LIMIT;
+  if (index == COROIPC_SEGMENTS_MAX) {
+    if (spare == nullptr) return exhausted;
+    index = spare->index;
+  }
+  uint64_t size = std::bit_ceil(std::max(bytes, 16 * kPageBytes));
+  if (uint64_t freed = spare != nullptr && spare->index == index ? spare->segment.bytes() : 0; freed != 0) {
+    account.Discharge(freed);
+    charged -= freed;
+    segment_fds[index].Reset();
+    DropBuffer(index);
+  }
+  if (charged + size > server.options.segment_bytes || !account.Charge(size)) return exhausted;
+  coroipc::Segment segment;
+  coroipc::Fd fd;
+  if (const Status status = coroipc::Segment::Create(size, false, &segment, &fd); status != COROIPC_OK) {
+    account.Discharge(size);
+    return COROIPC_NO_MEMORY;
+  }
+  coroipc_buffer* const made = AddBuffer(index, ++generations[index], std::move(segment));
+  if (made == nullptr) {
+    account.Discharge(size);
+    return COROIPC_NO_MEMORY;
+  }
+  charged += size;
+  segment_fds[index] = std::move(fd);
+  made->owner = Owner::kUsed;
+  *buffer = made;
+  return COROIPC_OK;
+}
+
+Status coroipcs_connection::Share(coroipc_buffer& buffer) {
+  coroipc::Fd& fd = segment_fds[buffer.index];
+  if (!fd.valid()) return COROIPC_OK;
+  const coroipc_segment_message message = {COROIPC_SOCKET_SEGMENT, buffer.index,
+                                           static_cast<uint32_t>(buffer.segment.bytes()),
+                                           buffer.generation};
+  const Status status = coroipc::SendMessage(socket_.get(), &message, sizeof message, fd.get(), false);
+  if (status == COROIPC_OK) {
+    fd.Reset();
+    return COROIPC_OK;
+  }
+  if (status == COROIPC_PEER_DEAD) {
+    HangUp(false);
+    loop_.MarkReady(*this);
+  }
+  return COROIPC_AGAIN;  // full, or out of kernel memory for a moment: owed
+}
+
+void coroipcs_connection::OnBufferReturned(coroipc_buffer& buffer) {
+  if (buffer.lent) return;  // goes back with its answer
+  buffer.owner = Owner::kFree;
+  FlushBacklogs();
+}
+
+Status coroipcs_connection::OnSegmentMessage(const coroipc_segment_message& message, coroipc::Fd fd) {
+  (void)message;
+  (void)fd;
+  return COROIPC_PROTOCOL;  // memory is the server's to make
+}
+
+Status coroipcs_connection::Grant(const coroipc_record& header, const uint8_t* payload) {
+  uint32_t bytes;
+  if (header.bytes != sizeof bytes) return COROIPC_PROTOCOL;
+  coroipc::CopyIn(&bytes, payload, sizeof bytes);
+  coroipc_record grant = {};
+  grant.kind = COROIPC_RECORD_SEGMENT_GRANT;
+  grant.correlation = header.correlation;
+  coroipc_buffer* buffer = nullptr;
+  Status status = bytes == 0 || bytes > message_bytes_ ? COROIPC_TOO_LARGE : AcquireSegment(bytes, &buffer);
+  if (status == COROIPC_AGAIN) status = COROIPC_LIMIT;
+  if (status == COROIPC_OK && Share(*buffer) != COROIPC_OK) {
+    buffer->owner = Owner::kFree;
+    OweDoorbell();  // its timer gives this connection a turn
+    return COROIPC_AGAIN;
+  }
+  if (status != COROIPC_OK) {
+    grant.status = status;
+    return Send(kResponse, grant, nullptr, 0, 0);
+  }
+  buffer->owner = Owner::kAway;
+  const coroipc_segment_reference reference = {buffer->index, 0, bytes, buffer->generation};
+  grant.argument = buffer->index;
+  grant.flags = COROIPC_FLAG_SEGMENT;
+  const struct iovec part = {const_cast<coroipc_segment_reference*>(&reference), sizeof reference};
+  return Send(kResponse, grant, &part, 1, sizeof reference);
+}
+
+bool coroipcs_connection::Owns(const coroipc_buffer* buffer) const {
+  return buffer != nullptr && buffer->index < segments_max_ && buffers_[buffer->index] == buffer &&
+         buffer->owner == Owner::kUsed;
+}
+
+Status coroipcs_connection::AllocateBuffer(uint32_t bytes, coroipc_buffer** buffer) {
+  if (phase_ != Phase::kOpen) return status_ == COROIPC_OK ? COROIPC_DISCONNECTED : status_;
+  if (bytes == 0) return COROIPC_INVALID_ARGUMENT;
+  if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
+  const Status status = AcquireSegment(bytes, buffer);
+  if (status != COROIPC_OK) return status == COROIPC_AGAIN ? COROIPC_LIMIT : status;
+  (*buffer)->bytes = bytes;
+  (*buffer)->AddUser();
+  return COROIPC_OK;
+}
