@@ -1,12 +1,13 @@
-// buffer.h: one extra segment of a connection as this side sees it: mapped, counted, and owned by exactly one of
-// the two sides at a time. The mapping outlives the connection while somebody holds it.
+// buffer.h: one extra segment of a connection as this side sees it: mapped, counted, and owned by
+// exactly one of the two sides at a time. The mapping outlives the connection while somebody holds
+// it.
 //
 //   kFree   ours, nobody uses it: the next large message or buffer may take it
 //   kUsed   ours, the application (users > 0) or a queued message uses it
 //   kAway   the peer's: named to it by a record, not yet given back
 //
-// Ownership is a promise between honest sides. A hostile one may scribble over any segment at any time, which is
-// why payloads are copied out unless trust was declared.
+// Ownership is a promise between honest sides. A hostile one may scribble over any segment at any
+// time, which is why payloads are copied out unless trust was declared.
 #ifndef COROIPC_SRC_BUFFER_H
 #define COROIPC_SRC_BUFFER_H
 

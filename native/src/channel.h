@@ -1,5 +1,5 @@
-// channel.h: one outgoing direction of a connection: a ring and the queue of what found no room in it. Order is kept:
-// while the queue is not empty nothing goes to the ring directly.
+// channel.h: one outgoing direction of a connection: a ring and the queue of what found no room in
+// it. Order is kept: while the queue is not empty nothing goes to the ring directly.
 #ifndef COROIPC_SRC_CHANNEL_H
 #define COROIPC_SRC_CHANNEL_H
 
@@ -50,7 +50,7 @@ class Backlog {
 struct Outbound {
   RingWriter ring;
   Backlog backlog;
-  uint32_t wants = 0;          // bytes for which the first of the backlog waits; 0: it waits for a segment
+  uint32_t wants = 0;  // bytes for which the first of the backlog waits; 0: it waits for a segment
   bool waits_segment = false;  // no segment for it yet
 };
 

@@ -66,11 +66,13 @@ Status coroipcc_connection::BeginConnect(int64_t timeout_ms, bool blocking) {
   blocking_connect_ = blocking;
   deadline_ns_ = DeadlineNs(timeout_ms);
   const Status status = TryConnect();
-  if (status == COROIPC_AGAIN && !blocking && deadline_ns_ != kNever) loop_.DeadlineAt(deadline_ns_);
+  if (status == COROIPC_AGAIN && !blocking && deadline_ns_ != kNever)
+    loop_.DeadlineAt(deadline_ns_);
   return status == COROIPC_AGAIN ? COROIPC_OK : status;
 }
 
-// OK: the setup message is out. AGAIN: the server's backlog is full, retry_ns_ says when to try again.
+// OK: the setup message is out. AGAIN: the server's backlog is full, retry_ns_ says when to try
+// again.
 Status coroipcc_connection::TryConnect() {
   retry_ns_ = kNever;
   Status last = COROIPC_CONNECT_REFUSED;
@@ -92,9 +94,12 @@ Status coroipcc_connection::TryConnect() {
     socket_ = std::move(fd);
     break;
   }
-  if (const Status status = credentials_.FromPeer(socket_.get()); status != COROIPC_OK) return status;
-  // Before the first byte is sent. A pid is checked after the reply, which may name another process.
-  if (options.require_uid != 0 && credentials_.view().uid != options.server_uid) return COROIPC_DENIED;
+  if (const Status status = credentials_.FromPeer(socket_.get()); status != COROIPC_OK)
+    return status;
+  // Before the first byte is sent. A pid is checked after the reply, which may name another
+  // process.
+  if (options.require_uid != 0 && credentials_.view().uid != options.server_uid)
+    return COROIPC_DENIED;
   terms_.request_ring_bytes = options.request_ring_bytes;
   terms_.response_ring_bytes = options.response_ring_bytes;
   terms_.dispatch_ring_bytes = options.dispatch_ring_bytes;
@@ -103,7 +108,8 @@ Status coroipcc_connection::TryConnect() {
   const coroipc_setup_request request = coroipc::MakeSetupRequest(options.service, terms_);
   const Status sent = coroipc::SendMessage(socket_.get(), &request, sizeof request, -1, false);
   // A server that refused at once has closed already; its reply can still be read.
-  if (sent != COROIPC_OK && sent != COROIPC_PEER_DEAD) return sent == COROIPC_AGAIN ? COROIPC_NO_MEMORY : sent;
+  if (sent != COROIPC_OK && sent != COROIPC_PEER_DEAD)
+    return sent == COROIPC_AGAIN ? COROIPC_NO_MEMORY : sent;
   if (!blocking_connect_) {
     if (const Status status = loop_.Watch(socket_.get(), coroipc::Source::kSocket, number_, false);
         status != COROIPC_OK) {
@@ -126,7 +132,8 @@ Status coroipcc_connection::TakeReply() {
   coroipc_setup_reply reply;
   uint8_t bytes[sizeof reply + 8];
   coroipc::Received received;
-  const Status status = coroipc::ReceiveMessage(socket_.get(), bytes, sizeof bytes, true, &received);
+  const Status status =
+      coroipc::ReceiveMessage(socket_.get(), bytes, sizeof bytes, true, &received);
   if (status != COROIPC_OK) return status;
   if (const Status check =
           coroipc::CheckSetupReply(bytes, received.bytes, received.fd.valid(), &reply);
@@ -135,10 +142,12 @@ Status coroipcc_connection::TakeReply() {
   }
   if (received.has_credentials && received.credentials.pid > 0 &&
       received.credentials.pid != credentials_.view().pid) {
-    if (const Status who = credentials_.Replace(received.credentials); who != COROIPC_OK) return who;
+    if (const Status who = credentials_.Replace(received.credentials); who != COROIPC_OK)
+      return who;
   }
   if (const Status who = ServerIsWanted(); who != COROIPC_OK) return who;
-  if (const Status mapped = coroipc::Segment::Map(received.fd.get(), reply.segment_bytes, &segment_);
+  if (const Status mapped =
+          coroipc::Segment::Map(received.fd.get(), reply.segment_bytes, &segment_);
       mapped != COROIPC_OK) {
     return mapped;
   }
@@ -173,7 +182,8 @@ Status coroipcc_connection::TakeReply() {
       return watched;
     }
   }
-  // Credentials beside every doorbell would cost the kernel a copy each; the reply's were the last ones wanted.
+  // Credentials beside every doorbell would cost the kernel a copy each; the reply's were the last
+  // ones wanted.
   coroipc::StopCredentials(socket_.get());
   loop_.NotePeerCpus(credentials_.view().pid);
   deadline_ns_ = kNever;
@@ -233,7 +243,8 @@ void coroipcc_connection::OnEnded(Status why) {
     kept_dispatches_.clear();
     kept_dispatch_bytes_ = 0;
   }
-  for (coroipc::Outgoing* message = out_[kRequest].backlog.first(); message != nullptr; message = message->next) {
+  for (coroipc::Outgoing* message = out_[kRequest].backlog.first(); message != nullptr;
+       message = message->next) {
     if (message->header.kind != COROIPC_RECORD_REQUEST) continue;
     slots_.at(coroipc::SlotOf(message->header.correlation)).unsent = true;
   }
@@ -244,7 +255,8 @@ void coroipcc_connection::OnEnded(Status why) {
       case Wants::kBufferRow: {
         const bool buffer = pending.wants == Wants::kBufferRow;
         coroipc_entry row = Row(buffer ? COROIPC_KIND_BUFFER : COROIPC_KIND_RESPONSE);
-        row.correlation = slot < requests_in_flight_ ? slot : coroipc::Correlation(slot, pending.generation);
+        row.correlation =
+            slot < requests_in_flight_ ? slot : coroipc::Correlation(slot, pending.generation);
         row.argument = static_cast<uint32_t>(buffer ? why : code);
         loop_.PushEvent(row);
         break;
@@ -333,7 +345,8 @@ int coroipcc_connection::PollFd() {
   watch.events = EPOLLIN;
   if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, event.get(), &watch) != 0) return -1;
   watch.events = EPOLLIN | EPOLLRDHUP;
-  if (socket_.valid() && epoll_ctl(epoll.get(), EPOLL_CTL_ADD, socket_.get(), &watch) != 0) return -1;
+  if (socket_.valid() && epoll_ctl(epoll.get(), EPOLL_CTL_ADD, socket_.get(), &watch) != 0)
+    return -1;
   if (pidfd() >= 0 && epoll_ctl(epoll.get(), EPOLL_CTL_ADD, pidfd(), &watch) != 0) return -1;
   own_epoll_ = std::move(epoll);
   own_event_ = std::move(event);

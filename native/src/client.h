@@ -1,5 +1,5 @@
-// client.h: the two objects behind the client half of the C API, for client.cc (connecting, receiving, sending) and
-// client_blocking.cc (calls that wait).
+// client.h: the two objects behind the client half of the C API, for client.cc (connecting,
+// receiving, sending) and client_blocking.cc (calls that wait).
 #ifndef COROIPC_SRC_CLIENT_H
 #define COROIPC_SRC_CLIENT_H
 
@@ -33,8 +33,8 @@ struct Waiter {
   bool done = false;
   Status code = COROIPC_OK;
   coroipcc_response response = {};
-  bool in_ring = false;          // response.data lies in the ring, under the channel's lease
-  void* block = nullptr;         // ... or in private memory
+  bool in_ring = false;              // response.data lies in the ring, under the channel's lease
+  void* block = nullptr;             // ... or in private memory
   coroipc_buffer* buffer = nullptr;  // ... or in a segment
 };
 
@@ -94,9 +94,10 @@ struct coroipcc_connection final : coroipc::Connection {
 
   // -- sending --
   coroipc::Status Usable() const;
-  coroipc::Status SendRequest(uint16_t id, const struct iovec* parts, uint32_t count, uint32_t bytes,
-                              coroipc_buffer* buffer, uint32_t offset, uint32_t timeout_ms, uint32_t slot,
-                              coroipc::Wants wants, coroipc::Waiter* waiter, uint32_t* correlation);
+  coroipc::Status SendRequest(uint16_t id, const struct iovec* parts, uint32_t count,
+                              uint32_t bytes, coroipc_buffer* buffer, uint32_t offset,
+                              uint32_t timeout_ms, uint32_t slot, coroipc::Wants wants,
+                              coroipc::Waiter* waiter, uint32_t* correlation);
   coroipc::Status SendOneWay(uint16_t id, const struct iovec* parts, uint32_t count, uint32_t bytes,
                              bool promised);
   coroipc::Status Cancel(uint32_t slot, uint32_t correlation, bool by_slot);
@@ -108,9 +109,9 @@ struct coroipcc_connection final : coroipc::Connection {
   // -- waiting --
   template <typename Done>
   coroipc::Status WaitUntil(Done done, uint64_t deadline_ns);
-  coroipc::Status Call(uint16_t id, const struct iovec* parts, uint32_t count, coroipc_buffer* buffer,
-                       uint32_t offset, uint32_t bytes, int32_t timeout_ms, coroipcc_response* response,
-                       coroipc::Lease* result);
+  coroipc::Status Call(uint16_t id, const struct iovec* parts, uint32_t count,
+                       coroipc_buffer* buffer, uint32_t offset, uint32_t bytes, int32_t timeout_ms,
+                       coroipcc_response* response, coroipc::Lease* result);
   // The result becomes the channel's lease; false (and it is dropped) when there is one already.
   bool KeepResult(coroipc::Lease* result) {
     if (leases_[0].held) {
@@ -140,7 +141,8 @@ struct coroipcc_connection final : coroipc::Connection {
 
   bool dispatch_flow = false;
   uint32_t callers = 0;  // threads inside a blocking call
-  bool closing = false;  // disconnected by the application; freed when nobody is inside and no lease is held
+  bool closing =
+      false;  // disconnected by the application; freed when nobody is inside and no lease is held
   void MaybeFree();
 
  private:

@@ -1,4 +1,5 @@
-// client_api.cc: coroipcc_* but for the calls that wait: locks, checks, and calls the objects of client.h.
+// client_api.cc: coroipcc_* but for the calls that wait: locks, checks, and calls the objects of
+// client.h.
 #include <new>
 
 #include "client.h"
@@ -12,7 +13,8 @@ namespace {
 using Guard = coroipc::Loop::Guard;
 
 Status Validate(const char* name, const coroipcc_options* options) {
-  if (name == nullptr || options == nullptr || options->struct_bytes != sizeof *options) return COROIPC_INVALID_ARGUMENT;
+  if (name == nullptr || options == nullptr || options->struct_bytes != sizeof *options)
+    return COROIPC_INVALID_ARGUMENT;
   return COROIPC_OK;
 }
 
@@ -23,7 +25,8 @@ Status NewConnection(coroipcc_group* group, const char* name, const coroipcc_opt
     coroipcc_group_options standard;
     coroipcc_group_options_init(&standard);
     standard.wait = options->wait;
-    if (const Status status = coroipcc_group_create(&standard, &owned); status != COROIPC_OK) return status;
+    if (const Status status = coroipcc_group_create(&standard, &owned); status != COROIPC_OK)
+      return status;
     owned->owned = true;
     group = owned;
   }
@@ -55,7 +58,8 @@ void coroipcc_options_init(struct coroipcc_options* options) {
   options->struct_bytes = sizeof *options;
 }
 
-coroipc_status coroipcc_group_create(const struct coroipcc_group_options* options, struct coroipcc_group** group) {
+coroipc_status coroipcc_group_create(const struct coroipcc_group_options* options,
+                                     struct coroipcc_group** group) {
   if (options == nullptr || group == nullptr || options->struct_bytes != sizeof *options) {
     return COROIPC_INVALID_ARGUMENT;
   }
@@ -94,31 +98,45 @@ void coroipcc_disconnect(struct coroipcc_connection* connection) {
   if (last) delete &group;
 }
 
-struct coroipcc_group* coroipcc_connection_group(struct coroipcc_connection* connection) { return &connection->group; }
-uint32_t coroipcc_connection_number(const struct coroipcc_connection* connection) { return connection->number(); }
+struct coroipcc_group* coroipcc_connection_group(struct coroipcc_connection* connection) {
+  return &connection->group;
+}
+uint32_t coroipcc_connection_number(const struct coroipcc_connection* connection) {
+  return connection->number();
+}
 
 struct coroipcc_connection* coroipcc_connection_at(struct coroipcc_group* group, uint32_t number) {
   Guard guard(*group);
   return static_cast<coroipcc_connection*>(group->at(number));
 }
 
-uint64_t coroipcc_connection_id(const struct coroipcc_connection* connection) { return connection->id(); }
-uint64_t coroipcc_server_id(const struct coroipcc_connection* connection) { return connection->server_id(); }
-const struct coroipc_credentials* coroipcc_server_credentials(const struct coroipcc_connection* connection) {
+uint64_t coroipcc_connection_id(const struct coroipcc_connection* connection) {
+  return connection->id();
+}
+uint64_t coroipcc_server_id(const struct coroipcc_connection* connection) {
+  return connection->server_id();
+}
+const struct coroipc_credentials* coroipcc_server_credentials(
+    const struct coroipcc_connection* connection) {
   return &connection->credentials().view();
 }
-uint32_t coroipcc_message_bytes(const struct coroipcc_connection* connection) { return connection->message_bytes(); }
+uint32_t coroipcc_message_bytes(const struct coroipcc_connection* connection) {
+  return connection->message_bytes();
+}
 uint32_t coroipcc_requests_in_flight(const struct coroipcc_connection* connection) {
   return connection->requests_in_flight();
 }
-int coroipcc_flow_control(const struct coroipcc_connection* connection) { return connection->flow_control(); }
+int coroipcc_flow_control(const struct coroipcc_connection* connection) {
+  return connection->flow_control();
+}
 coroipc_status coroipcc_state(const struct coroipcc_connection* connection) {
   if (connection->forked()) return COROIPC_FORKED;
   return connection->status();
 }
 uint32_t coroipcc_peer_version(void) { return coroipc::PeerVersion(); }
 
-coroipc_status coroipcc_stats(struct coroipcc_connection* connection, struct coroipc_stats* stats, int clear) {
+coroipc_status coroipcc_stats(struct coroipcc_connection* connection, struct coroipc_stats* stats,
+                              int clear) {
   Guard guard(connection->group);
   connection->Stats(stats, clear != 0);
   return COROIPC_OK;
@@ -129,9 +147,11 @@ coroipc_status coroipcc_connect_start(struct coroipcc_group* group, const char* 
                                       struct coroipcc_connection** connection) {
   if (const Status status = Validate(name, options); status != COROIPC_OK) return status;
   coroipcc_connection* made = nullptr;
-  if (const Status status = NewConnection(group, name, options, &made); status != COROIPC_OK) return status;
+  if (const Status status = NewConnection(group, name, options, &made); status != COROIPC_OK)
+    return status;
   Guard guard(made->group);
-  const Status status = made->BeginConnect(timeout_ms < 0 ? made->options.timeout_ms : timeout_ms, false);
+  const Status status =
+      made->BeginConnect(timeout_ms < 0 ? made->options.timeout_ms : timeout_ms, false);
   if (status != COROIPC_OK) made->End(status);  // CONNECT_FAILED says it, like every later failure
   made->group.Wake();
   *connection = made;
@@ -143,7 +163,8 @@ coroipc_status coroipcc_connect(struct coroipcc_group* group, const char* name,
                                 struct coroipcc_connection** connection) {
   if (const Status status = Validate(name, options); status != COROIPC_OK) return status;
   coroipcc_connection* made = nullptr;
-  if (const Status status = NewConnection(group, name, options, &made); status != COROIPC_OK) return status;
+  if (const Status status = NewConnection(group, name, options, &made); status != COROIPC_OK)
+    return status;
   made->group.Lock();
   Status status = made->BeginConnect(timeout_ms < 0 ? made->options.timeout_ms : timeout_ms, true);
   if (status == COROIPC_OK) status = made->FinishBlocking();
@@ -157,33 +178,34 @@ coroipc_status coroipcc_connect(struct coroipcc_group* group, const char* name,
 }
 
 coroipc_status coroipcc_request_send(struct coroipcc_connection* connection, uint16_t id,
-                                     const struct iovec* payload, uint32_t count, uint32_t timeout_ms,
-                                     uint32_t* correlation) {
+                                     const struct iovec* payload, uint32_t count,
+                                     uint32_t timeout_ms, uint32_t* correlation) {
   uint32_t bytes = 0;
   if (connection->forked()) return COROIPC_FORKED;
   if (!coroipc::GatherBytes(payload, count, &bytes)) return COROIPC_TOO_LARGE;
   Guard guard(connection->group);
   if (connection->QueueFull()) return COROIPC_FULL;
-  const Status status = connection->SendRequest(id, payload, count, bytes, nullptr, 0, timeout_ms, UINT32_MAX,
-                                                Wants::kRow, nullptr, correlation);
+  const Status status = connection->SendRequest(id, payload, count, bytes, nullptr, 0, timeout_ms,
+                                                UINT32_MAX, Wants::kRow, nullptr, correlation);
   if (connection->phase() == Connection::Phase::kOpen) connection->PublishOut();
   return status;
 }
 
 coroipc_status coroipcc_request_send_buffer(struct coroipcc_connection* connection, uint16_t id,
-                                            struct coroipc_buffer* buffer, uint32_t offset, uint32_t bytes,
-                                            uint32_t timeout_ms, uint32_t* correlation) {
+                                            struct coroipc_buffer* buffer, uint32_t offset,
+                                            uint32_t bytes, uint32_t timeout_ms,
+                                            uint32_t* correlation) {
   if (connection->forked()) return COROIPC_FORKED;
   if (buffer == nullptr) return COROIPC_INVALID_ARGUMENT;
   Guard guard(connection->group);
-  const Status status = connection->SendRequest(id, nullptr, 0, bytes, buffer, offset, timeout_ms, UINT32_MAX,
-                                                Wants::kRow, nullptr, correlation);
+  const Status status = connection->SendRequest(id, nullptr, 0, bytes, buffer, offset, timeout_ms,
+                                                UINT32_MAX, Wants::kRow, nullptr, correlation);
   if (connection->phase() == Connection::Phase::kOpen) connection->PublishOut();
   return status;
 }
 
-coroipc_status coroipcc_send(struct coroipcc_connection* connection, uint16_t id, const struct iovec* payload,
-                             uint32_t count) {
+coroipc_status coroipcc_send(struct coroipcc_connection* connection, uint16_t id,
+                             const struct iovec* payload, uint32_t count) {
   uint32_t bytes = 0;
   if (connection->forked()) return COROIPC_FORKED;
   if (!coroipc::GatherBytes(payload, count, &bytes)) return COROIPC_TOO_LARGE;
@@ -210,13 +232,14 @@ coroipc_status coroipcc_buffer_alloc_start(struct coroipcc_connection* connectio
   return status;
 }
 
-static Status SendRow(coroipcc_connection* connection, coroipc_entry& row, const struct iovec* payload,
-                      uint32_t count, uint32_t bytes) {
+static Status SendRow(coroipcc_connection* connection, coroipc_entry& row,
+                      const struct iovec* payload, uint32_t count, uint32_t bytes) {
   uint32_t correlation = 0;
   switch (row.kind) {
     case COROIPC_KIND_REQUEST:
-      return connection->SendRequest(static_cast<uint16_t>(row.id), payload, count, bytes, nullptr, 0, row.argument,
-                                     row.correlation, Wants::kRow, nullptr, &correlation);
+      return connection->SendRequest(static_cast<uint16_t>(row.id), payload, count, bytes, nullptr,
+                                     0, row.argument, row.correlation, Wants::kRow, nullptr,
+                                     &correlation);
     case COROIPC_KIND_SEND:
       return connection->SendOneWay(static_cast<uint16_t>(row.id), payload, count, bytes, true);
     case COROIPC_KIND_CANCEL:
@@ -226,8 +249,8 @@ static Status SendRow(coroipcc_connection* connection, coroipc_entry& row, const
   }
 }
 
-void coroipcc_send_batch(struct coroipcc_group* group, struct coroipc_entry* entries, uint32_t count,
-                         const uint8_t* arena) {
+void coroipcc_send_batch(struct coroipcc_group* group, struct coroipc_entry* entries,
+                         uint32_t count, const uint8_t* arena) {
   Guard guard(*group);
   coroipcc_connection* touched[64];
   uint32_t touched_count = 0;
@@ -267,26 +290,32 @@ coroipc_status coroipcc_send_row(struct coroipcc_connection* connection, struct 
   return status;
 }
 
-coroipc_status coroipcc_send_row_buffer(struct coroipcc_connection* connection, struct coroipc_entry* row,
-                                        struct coroipc_buffer* buffer, uint32_t offset, uint32_t bytes) {
+coroipc_status coroipcc_send_row_buffer(struct coroipcc_connection* connection,
+                                        struct coroipc_entry* row, struct coroipc_buffer* buffer,
+                                        uint32_t offset, uint32_t bytes) {
   if (connection->forked()) return COROIPC_FORKED;
   if (buffer == nullptr || row->kind != COROIPC_KIND_REQUEST) return COROIPC_INVALID_ARGUMENT;
   Guard guard(connection->group);
   uint32_t correlation = 0;
   const Status status =
-      connection->SendRequest(static_cast<uint16_t>(row->id), nullptr, 0, bytes, buffer, offset, row->argument,
-                              row->correlation, Wants::kRow, nullptr, &correlation);
+      connection->SendRequest(static_cast<uint16_t>(row->id), nullptr, 0, bytes, buffer, offset,
+                              row->argument, row->correlation, Wants::kRow, nullptr, &correlation);
   if (connection->phase() == Connection::Phase::kOpen) connection->PublishOut();
   return status;
 }
 
 int coroipcc_group_fd(const struct coroipcc_group* group) { return group->fd(); }
-coroipc_status coroipcc_receive(struct coroipcc_group* group, struct coroipc_batch* batch, int look_at_fds) {
+coroipc_status coroipcc_receive(struct coroipcc_group* group, struct coroipc_batch* batch,
+                                int look_at_fds) {
   return group->Receive(batch, look_at_fds != 0);
 }
-coroipc_status coroipcc_look(struct coroipcc_group* group, uint64_t budget_ns) { return group->Look(budget_ns); }
+coroipc_status coroipcc_look(struct coroipcc_group* group, uint64_t budget_ns) {
+  return group->Look(budget_ns);
+}
 void coroipcc_disarm(struct coroipcc_group* group) { group->DisarmRecent(); }
-coroipc_status coroipcc_wait(struct coroipcc_group* group, int timeout_ms) { return group->Wait(timeout_ms); }
+coroipc_status coroipcc_wait(struct coroipcc_group* group, int timeout_ms) {
+  return group->Wait(timeout_ms);
+}
 
 int coroipcc_fd(struct coroipcc_connection* connection) {
   if (connection->forked()) return -1;

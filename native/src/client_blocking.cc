@@ -1,10 +1,12 @@
-// client_blocking.cc: calls that wait. A waiting client looks for a learnt moment, then arms every word for which it
-// can be woken, looks again and sleeps on the socket and the server's pidfd; while it waits it goes on draining
-// answers and dispatches into bounded private memory, so that it never holds what the server needs.
+// client_blocking.cc: calls that wait. A waiting client looks for a learnt moment, then arms every
+// word for which it can be woken, looks again and sleeps on the socket and the server's pidfd;
+// while it waits it goes on draining answers and dispatches into bounded private memory, so that it
+// never holds what the server needs.
 //
-// Several threads on one connection: the first leads and polls for all, the others sleep on a condition; a leader
-// that leaves hands over. Waits are cut into slices of at most 50 ms, after each of which the host may end the
-// call (a worker that is being terminated); no liveness rests on the slices.
+// Several threads on one connection: the first leads and polls for all, the others sleep on a
+// condition; a leader that leaves hands over. Waits are cut into slices of at most 50 ms, after
+// each of which the host may end the call (a worker that is being terminated); no liveness rests on
+// the slices.
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -103,7 +105,8 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
       socket_unread_ = true;
       struct pollfd gone = {pidfd(), POLLIN, 0};
       if (gone.fd >= 0 && poll(&gone, 1, 0) == 1) HangUp(true);
-      if (group.options.interrupt != nullptr && group.options.interrupt(group.options.context) != 0) {
+      if (group.options.interrupt != nullptr &&
+          group.options.interrupt(group.options.context) != 0) {
         return COROIPC_ABORTED;
       }
     }
@@ -121,7 +124,8 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
     if (now >= deadline_ns) return COROIPC_TIMED_OUT;
     if (now >= slice_end) {
       slice_end = now + kSliceNs;
-      if (group.options.interrupt != nullptr && group.options.interrupt(group.options.context) != 0) {
+      if (group.options.interrupt != nullptr &&
+          group.options.interrupt(group.options.context) != 0) {
         return COROIPC_ABORTED;
       }
     }
@@ -141,7 +145,8 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
     leader_sleeps_ = false;
     if (phase_ != Phase::kOpen) return COROIPC_AGAIN;
     Disarm();
-    if (list == List::kArmed) loop_.MarkReady(*this);  // the loop must not believe in words that are gone
+    if (list == List::kArmed)
+      loop_.MarkReady(*this);  // the loop must not believe in words that are gone
     if (ready <= 0) {
       if (ready == 0) continue;
       socket_unread_ = true;  // EINTR: every wake is a hint
@@ -161,7 +166,8 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
 
 template <typename Done>
 Status coroipcc_connection::WaitUntil(Done done, uint64_t deadline_ns) {
-  if (loop_.threads() && !leader_wake_.valid()) leader_wake_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (loop_.threads() && !leader_wake_.valid())
+    leader_wake_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   for (;;) {
     if (done()) return COROIPC_OK;
     if (phase_ != Phase::kOpen) return status_ == COROIPC_OK ? COROIPC_DISCONNECTED : status_;
@@ -172,7 +178,8 @@ Status coroipcc_connection::WaitUntil(Done done, uint64_t deadline_ns) {
       const struct timespec when = {static_cast<time_t>(until / 1000000000u),
                                     static_cast<long>(until % 1000000000u)};
       pthread_cond_timedwait(&changed_, loop_.mutex(), &when);
-      if (group.options.interrupt != nullptr && group.options.interrupt(group.options.context) != 0) {
+      if (group.options.interrupt != nullptr &&
+          group.options.interrupt(group.options.context) != 0) {
         return COROIPC_ABORTED;
       }
       continue;
@@ -204,7 +211,8 @@ Status coroipcc_connection::FinishBlocking() {
       until = std::min(until, retry_ns_);
     }
     const uint64_t left = until - std::min(until, NowNs());
-    const struct timespec wait = {static_cast<time_t>(left / 1000000000u), static_cast<long>(left % 1000000000u)};
+    const struct timespec wait = {static_cast<time_t>(left / 1000000000u),
+                                  static_cast<long>(left % 1000000000u)};
     struct pollfd watched = {socket_.get(), POLLIN, 0};
     loop_.Unlock();
     const int ready = ppoll(&watched, 1, &wait, nullptr);
@@ -216,8 +224,9 @@ Status coroipcc_connection::FinishBlocking() {
   }
 }
 
-Status coroipcc_connection::Call(uint16_t id, const struct iovec* parts, uint32_t count, coroipc_buffer* buffer,
-                                 uint32_t offset, uint32_t bytes, int32_t timeout_ms, coroipcc_response* response,
+Status coroipcc_connection::Call(uint16_t id, const struct iovec* parts, uint32_t count,
+                                 coroipc_buffer* buffer, uint32_t offset, uint32_t bytes,
+                                 int32_t timeout_ms, coroipcc_response* response,
                                  coroipc::Lease* result) {
   *response = {};
   if (const Status status = Usable(); status != COROIPC_OK) return status;
@@ -225,8 +234,8 @@ Status coroipcc_connection::Call(uint16_t id, const struct iovec* parts, uint32_
   const coroipc::Lease& lease = leases_[kResponse];
   // It holds ring space: an answer that could not fit beside it would never come.
   if (lease.held && lease.in_ring && !in_[kResponse].LeaseLeavesRoom()) return COROIPC_LEASE_HELD;
-  const uint32_t wanted_ms =
-      timeout_ms < 0 ? static_cast<uint32_t>(options.timeout_ms) : static_cast<uint32_t>(timeout_ms);
+  const uint32_t wanted_ms = timeout_ms < 0 ? static_cast<uint32_t>(options.timeout_ms)
+                                            : static_cast<uint32_t>(timeout_ms);
   const uint64_t deadline = Deadline(timeout_ms);
   if (QueueFull()) {
     const Status room = WaitUntil([&] { return !QueueFull(); }, deadline);
@@ -234,14 +243,15 @@ Status coroipcc_connection::Call(uint16_t id, const struct iovec* parts, uint32_
   }
   Waiter waiter;
   uint32_t correlation = 0;
-  Status status = SendRequest(id, parts, count, bytes, buffer, offset, wanted_ms, UINT32_MAX, Wants::kBlockingCall,
-                              &waiter, &correlation);
+  Status status = SendRequest(id, parts, count, bytes, buffer, offset, wanted_ms, UINT32_MAX,
+                              Wants::kBlockingCall, &waiter, &correlation);
   if (status != COROIPC_OK) return status;
   PublishOut();
   status = WaitUntil(
       [&] {
         if (waiter.done) return true;
-        // Answers pile up behind the lease and only its end could make room: waiting would not help.
+        // Answers pile up behind the lease and only its end could make room: waiting would not
+        // help.
         return lease.held && lease.in_ring && !in_[kResponse].Ready() &&
                !in_[kResponse].LeaseAllows(in_[kResponse].PeekWriterWants());
       },
@@ -263,7 +273,8 @@ Status coroipcc_connection::Call(uint16_t id, const struct iovec* parts, uint32_
   return waiter.code;
 }
 
-Status coroipcc_connection::CallForBuffer(uint32_t bytes, int32_t timeout_ms, coroipc_buffer** buffer) {
+Status coroipcc_connection::CallForBuffer(uint32_t bytes, int32_t timeout_ms,
+                                          coroipc_buffer** buffer) {
   Waiter waiter;
   uint32_t correlation = 0;
   const Status sent = WantBuffer(bytes, Wants::kBufferCall, &waiter, &correlation);
@@ -340,8 +351,10 @@ Status coroipcc_connection::NextDispatch(int32_t timeout_ms, coroipcc_dispatch* 
   if (take()) return COROIPC_OK;
   if (timeout_ms != 0) {
     bool taken = false;  // waiting asks more than once
-    const Status status = WaitUntil([&] { return taken || (taken = take()); }, Deadline(timeout_ms));
-    if (status != COROIPC_OK && status != COROIPC_TIMED_OUT && take()) return COROIPC_OK;  // published before the end
+    const Status status =
+        WaitUntil([&] { return taken || (taken = take()); }, Deadline(timeout_ms));
+    if (status != COROIPC_OK && status != COROIPC_TIMED_OUT && take())
+      return COROIPC_OK;  // published before the end
     return status;
   }
   // Not blocking: one look at the socket and the rings, then armed for whoever polls our fd.
@@ -416,8 +429,9 @@ class Caller {
 
 extern "C" {
 
-coroipc_status coroipcc_request(struct coroipcc_connection* connection, uint16_t id, const struct iovec* payload,
-                                uint32_t count, int32_t timeout_ms, void* into, uint32_t into_bytes,
+coroipc_status coroipcc_request(struct coroipcc_connection* connection, uint16_t id,
+                                const struct iovec* payload, uint32_t count, int32_t timeout_ms,
+                                void* into, uint32_t into_bytes,
                                 struct coroipcc_response* response) {
   uint32_t bytes = 0;
   struct coroipcc_response local;
@@ -442,8 +456,8 @@ coroipc_status coroipcc_request(struct coroipcc_connection* connection, uint16_t
 }
 
 coroipc_status coroipcc_request_in_place(struct coroipcc_connection* connection, uint16_t id,
-                                         const struct iovec* payload, uint32_t count, int32_t timeout_ms,
-                                         struct coroipcc_response* response) {
+                                         const struct iovec* payload, uint32_t count,
+                                         int32_t timeout_ms, struct coroipcc_response* response) {
   uint32_t bytes = 0;
   if (response == nullptr) return COROIPC_INVALID_ARGUMENT;
   if (connection->forked()) return COROIPC_FORKED;
@@ -458,8 +472,9 @@ coroipc_status coroipcc_request_in_place(struct coroipcc_connection* connection,
 }
 
 coroipc_status coroipcc_request_buffer(struct coroipcc_connection* connection, uint16_t id,
-                                       struct coroipc_buffer* buffer, uint32_t offset, uint32_t bytes,
-                                       int32_t timeout_ms, struct coroipcc_response* response) {
+                                       struct coroipc_buffer* buffer, uint32_t offset,
+                                       uint32_t bytes, int32_t timeout_ms,
+                                       struct coroipcc_response* response) {
   if (response == nullptr || buffer == nullptr) return COROIPC_INVALID_ARGUMENT;
   if (connection->forked()) return COROIPC_FORKED;
   const Caller caller(*connection);
@@ -489,8 +504,8 @@ coroipc_status coroipcc_dispatch_release(struct coroipcc_connection* connection)
   return connection->ReleaseLease(kDispatch);
 }
 
-coroipc_status coroipcc_buffer_alloc(struct coroipcc_connection* connection, uint32_t bytes, int32_t timeout_ms,
-                                     struct coroipc_buffer** buffer) {
+coroipc_status coroipcc_buffer_alloc(struct coroipcc_connection* connection, uint32_t bytes,
+                                     int32_t timeout_ms, struct coroipc_buffer** buffer) {
   if (buffer == nullptr) return COROIPC_INVALID_ARGUMENT;
   if (connection->forked()) return COROIPC_FORKED;
   const Caller caller(*connection);

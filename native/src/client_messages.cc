@@ -23,8 +23,8 @@ constexpr uint32_t kServerSegments = 2;  // indices that stay the server's for i
 
 // -- receiving ------------------------------------------------------------------------------------
 
-coroipc::Sink::Put coroipcc_connection::KeepSink::Add(const coroipc_entry& row, const uint8_t* payload,
-                                                      uint32_t bytes) {
+coroipc::Sink::Put coroipcc_connection::KeepSink::Add(const coroipc_entry& row,
+                                                      const uint8_t* payload, uint32_t bytes) {
   void* block = nullptr;
   if (bytes != 0 && row.flags != COROIPC_IN_SEGMENT) {
     block = coroipc::BlockAllocate(bytes);
@@ -46,8 +46,8 @@ coroipc::Sink::Put coroipcc_connection::KeepSink::Add(const coroipc_entry& row, 
 bool coroipcc_connection::Reads(uint32_t in) const {
   if (in == kResponse) return true;
   if (dispatch_flow && !keeping_) return true;
-  // Into private memory, bounded: while a call waits (the server's handler may wait for this very room), or for
-  // whoever polls this connection's own fd.
+  // Into private memory, bounded: while a call waits (the server's handler may wait for this very
+  // room), or for whoever polls this connection's own fd.
   return (keeping_ || own_epoll_.valid()) && kept_dispatch_bytes_ < options.inbox_bytes;
 }
 
@@ -82,15 +82,17 @@ coroipcc_connection::Taken coroipcc_connection::Fail(Status why) {
 }
 
 // Where the payload of a record is; `buffer` when it lies in a segment, ours from now on.
-Status coroipcc_connection::Resolve(const coroipc_record& header, const uint8_t** payload, uint32_t* bytes,
-                                    coroipc_buffer** buffer, uint32_t* offset) {
+Status coroipcc_connection::Resolve(const coroipc_record& header, const uint8_t** payload,
+                                    uint32_t* bytes, coroipc_buffer** buffer, uint32_t* offset) {
   *buffer = nullptr;
   *bytes = header.bytes;
   *offset = 0;
   if ((header.flags & ~COROIPC_FLAG_SEGMENT) != 0) return COROIPC_PROTOCOL;
   if ((header.flags & COROIPC_FLAG_SEGMENT) == 0) return COROIPC_OK;
   coroipc_segment_reference reference;
-  if (const Status status = ReadReference(header, *payload, &reference, buffer); status != COROIPC_OK) return status;
+  if (const Status status = ReadReference(header, *payload, &reference, buffer);
+      status != COROIPC_OK)
+    return status;
   *payload = (*buffer)->segment.data() + reference.offset;
   *bytes = reference.bytes;
   *offset = reference.offset;
@@ -141,13 +143,16 @@ coroipcc_connection::Taken coroipcc_connection::DeliverResponse(const coroipc_re
   const uint32_t slot = coroipc::SlotOf(header.correlation);
   if (!slots_.valid(slot)) return Fail(COROIPC_PROTOCOL);
   Pending& pending = slots_.at(slot);
-  if (pending.generation != coroipc::GenerationOf(header.correlation) || header.argument >= COROIPC_STATUS_COUNT ||
-      (pending.wants != Wants::kRow && pending.wants != Wants::kBlockingCall && pending.wants != Wants::kLate)) {
+  if (pending.generation != coroipc::GenerationOf(header.correlation) ||
+      header.argument >= COROIPC_STATUS_COUNT ||
+      (pending.wants != Wants::kRow && pending.wants != Wants::kBlockingCall &&
+       pending.wants != Wants::kLate)) {
     return Fail(COROIPC_PROTOCOL);
   }
   coroipc_buffer* buffer = nullptr;
   uint32_t bytes = 0, offset = 0;
-  if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK) return Fail(COROIPC_PROTOCOL);
+  if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK)
+    return Fail(COROIPC_PROTOCOL);
   if (phase_ != Phase::kOpen) return Taken::kFailed;
   if (pending.wants == Wants::kLate) {
     if (slot < requests_in_flight_) {
@@ -225,7 +230,8 @@ coroipcc_connection::Taken coroipcc_connection::DeliverDispatch(const coroipc_re
                                                                 coroipc::Sink& sink) {
   coroipc_buffer* buffer = nullptr;
   uint32_t bytes = 0, offset = 0;
-  if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK) return Fail(COROIPC_PROTOCOL);
+  if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK)
+    return Fail(COROIPC_PROTOCOL);
   coroipc_entry row = Row(COROIPC_KIND_DISPATCH);
   row.id = header.id;
   row.sequence = header.sequence;
@@ -255,14 +261,15 @@ coroipcc_connection::Taken coroipcc_connection::DeliverDispatch(const coroipc_re
 }
 
 coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_record& header,
-                                                             const uint8_t* payload, coroipc::Sink& sink) {
+                                                             const uint8_t* payload,
+                                                             coroipc::Sink& sink) {
   const uint32_t slot = coroipc::SlotOf(header.correlation);
   if (!slots_.valid(slot)) return Fail(COROIPC_PROTOCOL);
   Pending& pending = slots_.at(slot);
   const Wants wants = pending.wants;
   if (pending.generation != coroipc::GenerationOf(header.correlation) ||
-      (wants != Wants::kBufferRow && wants != Wants::kBufferCall && wants != Wants::kBufferInternal &&
-       wants != Wants::kLate)) {
+      (wants != Wants::kBufferRow && wants != Wants::kBufferCall &&
+       wants != Wants::kBufferInternal && wants != Wants::kLate)) {
     return Fail(COROIPC_PROTOCOL);
   }
   coroipc_buffer* buffer = nullptr;
@@ -309,7 +316,8 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
   return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
 }
 
-// The first of the backlog can never get its segment: it ends with `why`, what is behind it goes on.
+// The first of the backlog can never get its segment: it ends with `why`, what is behind it goes
+// on.
 void coroipcc_connection::FailFirstLarge(Status why) {
   coroipc::Backlog& backlog = out_[kRequest].backlog;
   if (backlog.empty() || !out_[kRequest].waits_segment) return;
@@ -343,7 +351,8 @@ void coroipcc_connection::FailFirstLarge(Status why) {
 }
 
 coroipcc_connection::Taken coroipcc_connection::Deliver(uint32_t in, const coroipc_record& header,
-                                                        const uint8_t* payload, coroipc::Sink& sink) {
+                                                        const uint8_t* payload,
+                                                        coroipc::Sink& sink) {
   if (in == kDispatch) {
     return header.kind == COROIPC_RECORD_DISPATCH ? DeliverDispatch(header, payload, sink)
                                                   : Fail(COROIPC_PROTOCOL);
@@ -353,16 +362,19 @@ coroipcc_connection::Taken coroipcc_connection::Deliver(uint32_t in, const coroi
   return Fail(COROIPC_PROTOCOL);
 }
 
-Status coroipcc_connection::OnSegmentMessage(const coroipc_segment_message& message, coroipc::Fd fd) {
+Status coroipcc_connection::OnSegmentMessage(const coroipc_segment_message& message,
+                                             coroipc::Fd fd) {
   if (message.index >= segments_max_) return COROIPC_PROTOCOL;
-  if (message.bytes == 0 || message.bytes > 2 * uint64_t{COROIPC_MESSAGE_BYTES_MAX}) return COROIPC_PROTOCOL;
+  if (message.bytes == 0 || message.bytes > 2 * uint64_t{COROIPC_MESSAGE_BYTES_MAX})
+    return COROIPC_PROTOCOL;
   const coroipc_buffer* const old = buffers_[message.index];
   // Only what is the server's may be replaced.
   if (old != nullptr && (old->owner != Owner::kAway || old->generation == message.generation)) {
     return COROIPC_PROTOCOL;
   }
   coroipc::Segment segment;
-  if (const Status status = coroipc::Segment::Map(fd.get(), message.bytes, &segment); status != COROIPC_OK) {
+  if (const Status status = coroipc::Segment::Map(fd.get(), message.bytes, &segment);
+      status != COROIPC_OK) {
     return status;
   }
   coroipc_buffer* const buffer = AddBuffer(message.index, message.generation, std::move(segment));
@@ -434,15 +446,15 @@ Status coroipcc_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   return COROIPC_AGAIN;
 }
 
-Status coroipcc_connection::SendRequest(uint16_t id, const struct iovec* parts, uint32_t count, uint32_t bytes,
-                                        coroipc_buffer* buffer, uint32_t offset, uint32_t timeout_ms,
-                                        uint32_t slot, Wants wants, coroipc::Waiter* waiter,
-                                        uint32_t* correlation) {
+Status coroipcc_connection::SendRequest(uint16_t id, const struct iovec* parts, uint32_t count,
+                                        uint32_t bytes, coroipc_buffer* buffer, uint32_t offset,
+                                        uint32_t timeout_ms, uint32_t slot, Wants wants,
+                                        coroipc::Waiter* waiter, uint32_t* correlation) {
   if (const Status status = Usable(); status != COROIPC_OK) return status;
   if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
   if (buffer != nullptr &&
-      (buffer->index >= segments_max_ || buffers_[buffer->index] != buffer || buffer->owner != Owner::kUsed ||
-       uint64_t{offset} + bytes > buffer->segment.bytes())) {
+      (buffer->index >= segments_max_ || buffers_[buffer->index] != buffer ||
+       buffer->owner != Owner::kUsed || uint64_t{offset} + bytes > buffer->segment.bytes())) {
     return COROIPC_INVALID_ARGUMENT;
   }
   if (in_flight_ >= requests_in_flight_) return COROIPC_LIMIT;
@@ -469,7 +481,8 @@ Status coroipcc_connection::SendRequest(uint16_t id, const struct iovec* parts, 
     return sent;
   }
   if (buffer != nullptr) {
-    buffer->owner = Owner::kAway;  // even while it waits in the backlog: it is not the caller's any more
+    buffer->owner =
+        Owner::kAway;  // even while it waits in the backlog: it is not the caller's any more
     pending.segment = static_cast<uint8_t>(buffer->index + 1);
     ++lent_;
   }
@@ -479,8 +492,8 @@ Status coroipcc_connection::SendRequest(uint16_t id, const struct iovec* parts, 
   return COROIPC_OK;
 }
 
-Status coroipcc_connection::SendOneWay(uint16_t id, const struct iovec* parts, uint32_t count, uint32_t bytes,
-                                       bool promised) {
+Status coroipcc_connection::SendOneWay(uint16_t id, const struct iovec* parts, uint32_t count,
+                                       uint32_t bytes, bool promised) {
   if (const Status status = Usable(); status != COROIPC_OK) return status;
   if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
   const bool full = QueueFull();
@@ -501,7 +514,8 @@ Status coroipcc_connection::Cancel(uint32_t slot, uint32_t correlation, bool by_
   if (const Status status = Usable(); status != COROIPC_OK) return status;
   if (!slots_.valid(slot)) return COROIPC_INVALID_ARGUMENT;
   Pending& pending = slots_.at(slot);
-  if (!by_slot && pending.generation != coroipc::GenerationOf(correlation)) return COROIPC_INVALID_ARGUMENT;
+  if (!by_slot && pending.generation != coroipc::GenerationOf(correlation))
+    return COROIPC_INVALID_ARGUMENT;
   if (pending.wants != Wants::kRow && pending.wants != Wants::kBlockingCall &&
       pending.wants != Wants::kBufferRow && pending.wants != Wants::kBufferCall) {
     return COROIPC_INVALID_ARGUMENT;

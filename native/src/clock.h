@@ -1,4 +1,5 @@
-// clock.h: CLOCK_MONOTONIC and nothing else; wall clocks jump. A clock_gettime(2) is a vdso call of ~20 ns.
+// clock.h: CLOCK_MONOTONIC and nothing else; wall clocks jump. A clock_gettime(2) is a vdso call of
+// ~20 ns.
 #ifndef COROIPC_SRC_CLOCK_H
 #define COROIPC_SRC_CLOCK_H
 

@@ -72,7 +72,7 @@ Connection::Connection(Loop& loop, bool server)
       server_(server),
       in_count_(server ? 1 : 2),
       out_count_(server ? 2 : 1),
-      home_(new (std::nothrow) BufferHome(this)) {}
+      home_(new(std::nothrow) BufferHome(this)) {}
 
 Connection::~Connection() {
   for (uint32_t i = 0; i < COROIPC_SEGMENTS_MAX; ++i) DropBuffer(i);
@@ -236,8 +236,8 @@ bool Connection::BeginFinalDrain() {
 }
 
 Status Connection::HangUpReason() const {
-  const uint32_t said = LoadRelaxed(server_ ? control_->client.client_closed
-                                            : control_->server.server_closed);
+  const uint32_t said =
+      LoadRelaxed(server_ ? control_->client.client_closed : control_->server.server_closed);
   if (said == 0) return COROIPC_PEER_DEAD;
   if (!server_ && said < COROIPC_STATUS_COUNT &&
       (said == COROIPC_PROTOCOL || said == COROIPC_BACKLOG_OVERFLOW || said == COROIPC_LIMIT ||
@@ -442,8 +442,8 @@ void Connection::FlushBacklogs() {
       Outgoing& message = *out.backlog.first();
       out.waits_segment = false;
       const struct iovec part = {message.payload(), message.bytes};
-      const Status status = Write(out, message.header, &part, 1, message.bytes, message.buffer,
-                                  message.offset);
+      const Status status =
+          Write(out, message.header, &part, 1, message.bytes, message.buffer, message.offset);
       if (status == COROIPC_AGAIN) break;
       if (status == COROIPC_PROTOCOL) {
         End(status);

@@ -1,9 +1,9 @@
-// connection.h: what both sides of a connection have in common: rings in, channels out, the socket as doorbell
-// and proof of life, extra segments, and the rules for sleeping.
+// connection.h: what both sides of a connection have in common: rings in, channels out, the socket
+// as doorbell and proof of life, extra segments, and the rules for sleeping.
 //
-// Who owns what: this side's positions, backlog, segment table and state are private. The control page is written
-// word by word by the side that abi.h names. After the peer's death everything it published is read to its end
-// (positions loaded once), then the death is reported once.
+// Who owns what: this side's positions, backlog, segment table and state are private. The control
+// page is written word by word by the side that abi.h names. After the peer's death everything it
+// published is read to its end (positions loaded once), then the death is reported once.
 //
 // A connection is always on exactly one of the loop's lists:
 //   kReady  has or may have work; the loop gives it a turn
@@ -43,7 +43,8 @@ class BatchSink final : public Sink {
  public:
   explicit BatchSink(coroipc_batch* batch) : batch_(batch) {}
   Put Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) override;
-  // A row whose payload is already a private block (or nullptr); small ones move to the arena. False: full.
+  // A row whose payload is already a private block (or nullptr); small ones move to the arena.
+  // False: full.
   bool Give(const coroipc_entry& row, void* block);
   bool full() const { return batch_->count == batch_->capacity; }
   uint32_t left() const { return batch_->capacity - batch_->count; }
@@ -100,8 +101,8 @@ class Connection {
   Connection* list_next = nullptr;
   Connection* list_previous = nullptr;
   uint8_t priority = 1;
-  bool touched = false;       // written to by the batch that is being sent
-  uint64_t active_ns = 0;     // when it last had work
+  bool touched = false;    // written to by the batch that is being sent
+  uint64_t active_ns = 0;  // when it last had work
 
   virtual ~Connection();
 
@@ -129,10 +130,17 @@ class Connection {
   virtual void OnBufferReturned(coroipc_buffer& buffer) = 0;
   // A segment message arrived on the socket (client only; PROTOCOL at the server).
   virtual Status OnSegmentMessage(const coroipc_segment_message& message, Fd fd) = 0;
-  virtual uint32_t TurnCap(uint32_t in, uint32_t cap) { (void)in; return cap; }
-  virtual bool MoreToDo(Sink& sink) { (void)sink; return false; }
+  virtual uint32_t TurnCap(uint32_t in, uint32_t cap) {
+    (void)in;
+    return cap;
+  }
+  virtual bool MoreToDo(Sink& sink) {
+    (void)sink;
+    return false;
+  }
 
-  // Sends or queues a message. `header.bytes` is set here. OK: written or queued. NO_MEMORY, PROTOCOL (ended).
+  // Sends or queues a message. `header.bytes` is set here. OK: written or queued. NO_MEMORY,
+  // PROTOCOL (ended).
   Status Send(uint32_t out, coroipc_record header, const struct iovec* parts, uint32_t count,
               uint32_t bytes, coroipc_buffer* buffer = nullptr, uint32_t offset = 0);
   // Whether `bytes` would go to the ring right now.
@@ -167,8 +175,8 @@ class Connection {
   Segment segment_;
   coroipc_control* control_ = nullptr;
   uint32_t in_count_, out_count_;
-  RingReader in_[2];   // server: request; client: response, dispatch
-  Outbound out_[2];    // server: response, dispatch; client: request
+  RingReader in_[2];  // server: request; client: response, dispatch
+  Outbound out_[2];   // server: response, dispatch; client: request
   coroipc_buffer* buffers_[COROIPC_SEGMENTS_MAX] = {};
   BufferHome* home_;
   coroipc_stats stats_ = {};

@@ -1,4 +1,5 @@
-// handshake.cc: the two setup messages. Every field is copied out of the message once and checked before use.
+// handshake.cc: the two setup messages. Every field is copied out of the message once and checked
+// before use.
 #include "handshake.h"
 
 #include <algorithm>
@@ -25,7 +26,8 @@ uint32_t ClampRing(uint32_t wanted, uint32_t standard, const TermLimits& limits)
 }  // namespace
 
 bool ValidRingBytes(uint32_t bytes) {
-  return std::has_single_bit(bytes) && bytes >= COROIPC_RING_BYTES_MIN && bytes <= COROIPC_RING_BYTES_MAX;
+  return std::has_single_bit(bytes) && bytes >= COROIPC_RING_BYTES_MIN &&
+         bytes <= COROIPC_RING_BYTES_MAX;
 }
 
 coroipc_setup_request MakeSetupRequest(uint16_t service, const Terms& wanted) {
@@ -45,7 +47,8 @@ coroipc_setup_request MakeSetupRequest(uint16_t service, const Terms& wanted) {
 }
 
 Status CheckSetupRequest(const void* bytes, size_t count, coroipc_setup_request* request) {
-  // The first eight bytes mean the same in every version: a stranger of another one learns which it met.
+  // The first eight bytes mean the same in every version: a stranger of another one learns which it
+  // met.
   if (count < 8) return COROIPC_PROTOCOL;
   coroipc_setup_request copy = {};
   std::memcpy(&copy, bytes, std::min(count, sizeof copy));
@@ -66,7 +69,8 @@ Status CheckSetupRequest(const void* bytes, size_t count, coroipc_setup_request*
 
 Terms Negotiate(const coroipc_setup_request& request, const TermLimits& limits) {
   Terms terms;
-  terms.request_ring_bytes = ClampRing(request.request_ring_bytes, limits.standard.request_ring_bytes, limits);
+  terms.request_ring_bytes =
+      ClampRing(request.request_ring_bytes, limits.standard.request_ring_bytes, limits);
   terms.response_ring_bytes =
       ClampRing(request.response_ring_bytes, limits.standard.response_ring_bytes, limits);
   terms.dispatch_ring_bytes =
@@ -74,9 +78,10 @@ Terms Negotiate(const coroipc_setup_request& request, const TermLimits& limits) 
   terms.message_bytes = std::clamp(
       request.message_bytes_max == 0 ? limits.standard.message_bytes : request.message_bytes_max,
       limits.message_bytes_min, limits.message_bytes_max);
-  terms.requests_in_flight = std::clamp(
-      request.requests_in_flight == 0 ? limits.standard.requests_in_flight : request.requests_in_flight,
-      1u, limits.requests_in_flight_max);
+  terms.requests_in_flight =
+      std::clamp(request.requests_in_flight == 0 ? limits.standard.requests_in_flight
+                                                 : request.requests_in_flight,
+                 1u, limits.requests_in_flight_max);
   terms.segments_max = limits.standard.segments_max;
   return terms;
 }
@@ -119,9 +124,16 @@ Status CheckSetupReply(const void* bytes, size_t count, bool has_fd, coroipc_set
   if (copy.status != COROIPC_OK) {
     if (has_fd) return COROIPC_PROTOCOL;
     switch (copy.status) {
-      case COROIPC_DENIED: case COROIPC_LIMIT: case COROIPC_NO_SERVICE: case COROIPC_VERSION:
-      case COROIPC_PROTOCOL: case COROIPC_NO_MEMORY: case COROIPC_RETRY: case COROIPC_REFUSED:
-      case COROIPC_TIMED_OUT: case COROIPC_DISCONNECTED:
+      case COROIPC_DENIED:
+      case COROIPC_LIMIT:
+      case COROIPC_NO_SERVICE:
+      case COROIPC_VERSION:
+      case COROIPC_PROTOCOL:
+      case COROIPC_NO_MEMORY:
+      case COROIPC_RETRY:
+      case COROIPC_REFUSED:
+      case COROIPC_TIMED_OUT:
+      case COROIPC_DISCONNECTED:
         if (copy.status == COROIPC_VERSION) SetPeerVersion(copy.abi_version);
         return static_cast<Status>(copy.status);
       default:
@@ -136,7 +148,8 @@ Status CheckSetupReply(const void* bytes, size_t count, bool has_fd, coroipc_set
   const uint64_t total = uint64_t{COROIPC_CONTROL_BYTES} + copy.request_ring_bytes +
                          copy.response_ring_bytes + copy.dispatch_ring_bytes;
   if (total != copy.segment_bytes) return COROIPC_PROTOCOL;
-  if (copy.message_bytes_max == 0 || copy.message_bytes_max > COROIPC_MESSAGE_BYTES_MAX) return COROIPC_PROTOCOL;
+  if (copy.message_bytes_max == 0 || copy.message_bytes_max > COROIPC_MESSAGE_BYTES_MAX)
+    return COROIPC_PROTOCOL;
   if (copy.requests_in_flight == 0 || copy.requests_in_flight > COROIPC_REQUESTS_IN_FLIGHT_MAX) {
     return COROIPC_PROTOCOL;
   }

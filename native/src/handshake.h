@@ -1,4 +1,5 @@
-// handshake.h: encodes, decodes and checks the two setup messages: the only door for bytes from a stranger.
+// handshake.h: encodes, decodes and checks the two setup messages: the only door for bytes from a
+// stranger.
 #ifndef COROIPC_SRC_HANDSHAKE_H
 #define COROIPC_SRC_HANDSHAKE_H
 

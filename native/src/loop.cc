@@ -15,9 +15,10 @@
 namespace coroipc {
 
 namespace {
-constexpr uint64_t kFdLookNs = 20000;      // sockets, deaths and deadlines are looked at this often
-constexpr uint64_t kShortLookNs = 8000;    // before arming, whatever was learnt: a wake costs more
-constexpr uint64_t kLongLookNs = 60000;    // above the cost of a wake across CPUs looking does not pay
+constexpr uint64_t kFdLookNs = 20000;    // sockets, deaths and deadlines are looked at this often
+constexpr uint64_t kShortLookNs = 8000;  // before arming, whatever was learnt: a wake costs more
+constexpr uint64_t kLongLookNs =
+    60000;  // above the cost of a wake across CPUs looking does not pay
 constexpr uint64_t kSpinSliceNs = 50000;
 constexpr uint64_t kRecentNs = 200000;
 constexpr uint64_t kGapCapNs = 10 * kMillisecond;
@@ -61,7 +62,8 @@ Status Loop::Init(bool threads, int wait, const coroipcs_poll* poll) {
     epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
     if (!epoll_.valid()) return SystemError("epoll_create1", errno);
   }
-  if (const Status status = Watch(wake_.get(), Source::kWake, 0, false); status != COROIPC_OK) return status;
+  if (const Status status = Watch(wake_.get(), Source::kWake, 0, false); status != COROIPC_OK)
+    return status;
   return Watch(timer_.get(), Source::kTimer, 0, false);
 }
 
@@ -80,17 +82,20 @@ Status Loop::Watch(int fd, Source source, uint32_t number, bool writable) {
   const uint64_t cookie = Cookie(source, number);
   if (poll_ != nullptr) {
     const int events = POLLIN | (writable ? POLLOUT : 0);
-    const int result = source == Source::kListener
-                           ? (poll_->accept_add == nullptr ? 0 : poll_->accept_add(fd, cookie, poll_->context))
-                           : (poll_->dispatch_add == nullptr
-                                  ? 0
-                                  : poll_->dispatch_add(fd, events, cookie, poll_->context));
+    const int result =
+        source == Source::kListener
+            ? (poll_->accept_add == nullptr ? 0 : poll_->accept_add(fd, cookie, poll_->context))
+            : (poll_->dispatch_add == nullptr
+                   ? 0
+                   : poll_->dispatch_add(fd, events, cookie, poll_->context));
     return result == 0 ? COROIPC_OK : COROIPC_NO_MEMORY;
   }
   struct epoll_event event = {};
-  event.events = EPOLLIN | (source == Source::kSocket ? EPOLLRDHUP : 0u) | (writable ? EPOLLOUT : 0u);
+  event.events =
+      EPOLLIN | (source == Source::kSocket ? EPOLLRDHUP : 0u) | (writable ? EPOLLOUT : 0u);
   event.data.u64 = cookie;
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return SystemError("epoll_ctl", errno);
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    return SystemError("epoll_ctl", errno);
   return COROIPC_OK;
 }
 
@@ -247,7 +252,9 @@ void Loop::Remove(Connection& connection) {
 }
 
 void Loop::MarkReady(Connection& connection) {
-  if (connection.list == Connection::List::kReady || connection.phase() == Connection::Phase::kEnded) return;
+  if (connection.list == Connection::List::kReady ||
+      connection.phase() == Connection::Phase::kEnded)
+    return;
   const bool armed = connection.list == Connection::List::kArmed;
   if (armed) connection.Disarm();
   Remove(connection);
@@ -328,7 +335,8 @@ void Loop::TakeReturns() {
   if (!returns_pending_.load(std::memory_order_relaxed)) return;
   returns_pending_.store(false, std::memory_order_seq_cst);
   for (Connection* connection : connections_) {
-    if (connection != nullptr && connection->phase() == Connection::Phase::kOpen) MarkReady(*connection);
+    if (connection != nullptr && connection->phase() == Connection::Phase::kOpen)
+      MarkReady(*connection);
   }
 }
 
@@ -503,7 +511,8 @@ void Loop::DisarmRecent() {
 Status Loop::Sleep(int timeout_ms) {
   struct pollfd poll_fd = {epoll_.get(), POLLIN, 0};
   const int ready = poll(&poll_fd, 1, timeout_ms);
-  return ready == 0 ? COROIPC_TIMED_OUT : COROIPC_AGAIN;  // readable, or EINTR: every wake is a hint
+  return ready == 0 ? COROIPC_TIMED_OUT
+                    : COROIPC_AGAIN;  // readable, or EINTR: every wake is a hint
 }
 
 Status Loop::Wait(int timeout_ms) {

@@ -1,12 +1,14 @@
-// loop.h: serves many connections of one side: which have work, whose turn it is, when it is safe to sleep.
-// A server is one loop, a client group is one loop.
+// loop.h: serves many connections of one side: which have work, whose turn it is, when it is safe
+// to sleep. A server is one loop, a client group is one loop.
 //
-// To the outside it is one epoll fd, or, with poll callbacks, the fds themselves. Inside: a ready list per priority,
-// a hot list (unarmed, to be looked at before sleeping), one timerfd for all deadlines, one eventfd that keeps the
-// epoll fd readable while there is work and wakes a sleeping loop from another thread.
+// To the outside it is one epoll fd, or, with poll callbacks, the fds themselves. Inside: a ready
+// list per priority, a hot list (unarmed, to be looked at before sleeping), one timerfd for all
+// deadlines, one eventfd that keeps the epoll fd readable while there is work and wakes a sleeping
+// loop from another thread.
 //
-// One call of Receive is a turn: it looks at the fds when the last look is older than 20 us, looks at the hot
-// connections, then gives each ready one a bounded turn, starting where the last one stopped.
+// One call of Receive is a turn: it looks at the fds when the last look is older than 20 us, looks
+// at the hot connections, then gives each ready one a bounded turn, starting where the last one
+// stopped.
 #ifndef COROIPC_SRC_LOOP_H
 #define COROIPC_SRC_LOOP_H
 
@@ -32,8 +34,9 @@ inline uint64_t Cookie(Source source, uint32_t number) {
   return (static_cast<uint64_t>(source) << 32) | number;
 }
 
-// Whether this thread and that process can only ever run on one and the same CPU: looking while the other cannot
-// run burns its time. sched_getaffinity(2); a process of another namespace (0) counts as ours.
+// Whether this thread and that process can only ever run on one and the same CPU: looking while the
+// other cannot run burns its time. sched_getaffinity(2); a process of another namespace (0) counts
+// as ours.
 bool OneCpuShared(pid_t peer);
 
 class Loop {
@@ -81,7 +84,9 @@ class Loop {
   Status Watch(int fd, Source source, uint32_t number, bool writable);
   void Unwatch(int fd, Source source, uint32_t number);
   // A row for the next receive; `block` is its payload, if any.
-  void PushEvent(const coroipc_entry& row, void* block = nullptr) { events_.push_back({row, block}); }
+  void PushEvent(const coroipc_entry& row, void* block = nullptr) {
+    events_.push_back({row, block});
+  }
   void DropEvents(uint32_t number);  // nobody wants to hear of this connection any more
   // The connection was armed by its own caller, not by Look.
   void MarkArmed(Connection& connection);
@@ -90,7 +95,8 @@ class Loop {
     return number < connections_.size() ? connections_[number] : nullptr;
   }
   uint32_t Insert(Connection* connection);
-  // Takes its number away now and frees it before the next turn: callers up the stack may still look at it.
+  // Takes its number away now and frees it before the next turn: callers up the stack may still
+  // look at it.
   void Bury(Connection& connection);
   const std::vector<Connection*>& connections() const { return connections_; }
   bool one_cpu() const { return one_cpu_; }
@@ -160,16 +166,15 @@ class Loop {
   uint32_t turn_ = 0;
   uint64_t now_ = 0;
   uint64_t looked_at_fds_ = 0;
-  uint64_t deadline_ = kNever;  // earliest wanted
+  uint64_t deadline_ = kNever;   // earliest wanted
   uint64_t timer_set_ = kNever;  // what the timerfd is set to
   uint64_t owed_at_ = kNever;
   bool signalled_ = false;
   std::atomic<bool> wake_written_{false};
   std::atomic<bool> returns_pending_{false};
-  uint64_t idle_since_ = 0;   // 0: not idle
-  uint64_t gap_ns_ = 20000;   // learnt: how long an idle spell lasts
+  uint64_t idle_since_ = 0;  // 0: not idle
+  uint64_t gap_ns_ = 20000;  // learnt: how long an idle spell lasts
 };
-
 
 }  // namespace coroipc
 

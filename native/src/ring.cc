@@ -9,15 +9,17 @@ void RingWriter::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacit
   words_ = words;
   data_ = data;
   capacity_ = capacity;
-  // Both words are equal in a fresh segment (0; tests start them near 2^32). This is the only time that an own
-  // position is read from shared memory, before the peer has it or by a side that verified it is fresh.
+  // Both words are equal in a fresh segment (0; tests start them near 2^32). This is the only time
+  // that an own position is read from shared memory, before the peer has it or by a side that
+  // verified it is fresh.
   position_ = published_ = LoadRelaxed(words->write_position);
   peer_read_ = position_;
 }
 
 Status RingWriter::LoadPeer() {
-  // ORDER space-freed (seq_cst; pairs with RingReader::PublishRead): the reader's copies out of the space are
-  // done before the position that frees it; seq_cst since it is also the second look after SetWants.
+  // ORDER space-freed (seq_cst; pairs with RingReader::PublishRead): the reader's copies out of the
+  // space are done before the position that frees it; seq_cst since it is also the second look
+  // after SetWants.
   const uint32_t read = LoadSeqCst(words_->read_position);
   // I1 and I5: never behind what it already freed, never past what we published.
   if (read - peer_read_ > published_ - peer_read_) return COROIPC_PROTOCOL;
@@ -66,8 +68,9 @@ void RingWriter::Commit(const coroipc_record& header) {
 
 void RingWriter::Publish() {
   published_ = position_;
-  // ORDER record-published (seq_cst; pairs with the acquire in RingReader::LoadPeer): the record's bytes are visible
-  // before the position that uncovers them. seq_cst and not release: the look at reader_sleep follows.
+  // ORDER record-published (seq_cst; pairs with the acquire in RingReader::LoadPeer): the record's
+  // bytes are visible before the position that uncovers them. seq_cst and not release: the look at
+  // reader_sleep follows.
   StoreSeqCst(words_->write_position, position_);
 }
 

@@ -1,19 +1,21 @@
-// ring.h: a byte ring with one writer and one reader in two processes that do not trust each other. No system
-// call, no lock, no knowledge of what a record means.
+// ring.h: a byte ring with one writer and one reader in two processes that do not trust each other.
+// No system call, no lock, no knowledge of what a record means.
 //
-// I1  write_position - read_position <= capacity, unsigned 32 bit; both are free-running counts of bytes.
-// I2  Bytes in [read_position, write_position) are whole records; only the reader touches them.
-// I3  A record never wraps; a pad record fills the end of the ring. A record with its header is at most capacity/2, so
+// I1  write_position - read_position <= capacity, unsigned 32 bit; both are free-running counts of
+// bytes. I2  Bytes in [read_position, write_position) are whole records; only the reader touches
+// them. I3  A record never wraps; a pad record fills the end of the ring. A record with its header
+// is at most capacity/2, so
 //     that pad and record together (< 2 x record) always fit an empty ring, wherever it stands.
-// I4  Each side's own position is private (`position_`); the shared word only publishes it and is never read back.
-// I5  The other side's position is loaded once, checked against I1, and used from the local. A value that breaks
+// I4  Each side's own position is private (`position_`); the shared word only publishes it and is
+// never read back. I5  The other side's position is loaded once, checked against I1, and used from
+// the local. A value that breaks
 //     I1 ends the connection: PROTOCOL, no repair.
 //
 // Sleeping and waking (design: docs/internals/wake-up.md):
-//   writer:  record ; Publish (seq_cst) ; TakeReaderSleep: load, then exchange -> ring the doorbell if it was set
-//   reader:  look ; SetSleep (seq_cst) ; look again (seq_cst) ; block
-//   writer without room:  SetWants (seq_cst) ; look again ; block
-//   reader:  PublishRead (seq_cst) ; TakeWriterWants: load, then exchange -> ring if it was set, enough room or not
+//   writer:  record ; Publish (seq_cst) ; TakeReaderSleep: load, then exchange -> ring the doorbell
+//   if it was set reader:  look ; SetSleep (seq_cst) ; look again (seq_cst) ; block writer without
+//   room:  SetWants (seq_cst) ; look again ; block reader:  PublishRead (seq_cst) ;
+//   TakeWriterWants: load, then exchange -> ring if it was set, enough room or not
 #ifndef COROIPC_SRC_RING_H
 #define COROIPC_SRC_RING_H
 
@@ -25,7 +27,8 @@
 namespace coroipc {
 
 inline constexpr uint32_t RecordBytes(uint32_t payload_bytes) {
-  return (COROIPC_RECORD_BYTES + payload_bytes + (COROIPC_RECORD_ALIGN - 1)) & ~(COROIPC_RECORD_ALIGN - 1);
+  return (COROIPC_RECORD_BYTES + payload_bytes + (COROIPC_RECORD_ALIGN - 1)) &
+         ~(COROIPC_RECORD_ALIGN - 1);
 }
 
 class RingWriter {
@@ -35,8 +38,8 @@ class RingWriter {
   // The largest payload that a record may carry inside the ring.
   uint32_t payload_bytes_max() const { return capacity_ / 2 - COROIPC_RECORD_BYTES; }
 
-  // Room for a record: OK and where its payload goes. AGAIN: `*wants` bytes (pad included) are not free.
-  // `payload_bytes` <= payload_bytes_max(). Nothing is visible before Publish.
+  // Room for a record: OK and where its payload goes. AGAIN: `*wants` bytes (pad included) are not
+  // free. `payload_bytes` <= payload_bytes_max(). Nothing is visible before Publish.
   Status Reserve(uint32_t payload_bytes, uint8_t** payload, uint32_t* wants);
   // Writes the header of what was reserved last and zeroes the padding behind its payload.
   void Commit(const coroipc_record& header);
@@ -46,8 +49,9 @@ class RingWriter {
   void Publish();
   // True once for each time the reader declared itself asleep: ring its doorbell.
   bool TakeReaderSleep() {
-    // ORDER reader-asleep (seq_cst; pairs with RingReader::SetSleep): after Publish; with a weaker order both
-    // sides can miss each other and sleep for ever. Exchange, since a plain clear can erase the next sleep.
+    // ORDER reader-asleep (seq_cst; pairs with RingReader::SetSleep): after Publish; with a weaker
+    // order both sides can miss each other and sleep for ever. Exchange, since a plain clear can
+    // erase the next sleep.
     return LoadSeqCst(words_->reader_sleep) != 0 && ExchangeSeqCst(words_->reader_sleep, 0) != 0;
   }
   // ORDER writer-waits (seq_cst; pairs with RingReader::TakeWriterWants).
@@ -72,11 +76,14 @@ class RingReader {
  public:
   void Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity);
 
-  // The next record: its header copied, its payload still in shared memory. AGAIN: the ring is empty.
-  // PROTOCOL: a length, a kind or a position is impossible. Pads are skipped.
+  // The next record: its header copied, its payload still in shared memory. AGAIN: the ring is
+  // empty. PROTOCOL: a length, a kind or a position is impossible. Pads are skipped.
   Status Peek(coroipc_record* header, const uint8_t** payload);
   // Done with the record of the last Peek. Its space is given back by PublishRead.
-  void Advance() { position_ += peeked_; peeked_ = 0; }
+  void Advance() {
+    position_ += peeked_;
+    peeked_ = 0;
+  }
 
   // Cheap look (relaxed): is there something past our position?
   bool Ready() const { return LoadRelaxed(words_->write_position) != position_; }
@@ -93,7 +100,8 @@ class RingReader {
   bool unpublished() const { return release_limit() != published_; }
   bool PublishDue() const { return release_limit() - published_ >= capacity_ / 8; }
   void PublishRead();
-  // The bytes the writer waits for, once for each time it declared itself waiting; 0 if it does not.
+  // The bytes the writer waits for, once for each time it declared itself waiting; 0 if it does
+  // not.
   uint32_t TakeWriterWants() {
     // ORDER writer-waits (seq_cst; pairs with RingWriter::SetWants): after PublishRead.
     if (LoadSeqCst(words_->writer_wants) == 0) return 0;
@@ -102,18 +110,24 @@ class RingReader {
   uint32_t PeekWriterWants() const { return LoadSeqCst(words_->writer_wants); }
   // ORDER reader-asleep (seq_cst; pairs with RingWriter::TakeReaderSleep).
   void SetSleep() { StoreSeqCst(words_->reader_sleep, 1); }
-  // The sleeper may clear its own word plainly: a ring that is already on its way is a spurious one.
+  // The sleeper may clear its own word plainly: a ring that is already on its way is a spurious
+  // one.
   void ClearSleep() { StoreRelaxed(words_->reader_sleep, 0); }
 
-  // A lease on the record of the last Peek (call before Advance): reading goes on past it, space is given back only
-  // up to it. One at a time.
-  void Lease() { leased_ = true; lease_position_ = position_; }
+  // A lease on the record of the last Peek (call before Advance): reading goes on past it, space is
+  // given back only up to it. One at a time.
+  void Lease() {
+    leased_ = true;
+    lease_position_ = position_;
+  }
   void Unlease() { leased_ = false; }
   bool leased() const { return leased_; }
   // Whether the largest record still fits, while the lease is held and everything else is read.
   bool LeaseLeavesRoom() const;
   // Whether `wants` bytes could become free without the lease being ended.
-  bool LeaseAllows(uint32_t wants) const { return capacity_ - (position_ - release_limit()) >= wants; }
+  bool LeaseAllows(uint32_t wants) const {
+    return capacity_ - (position_ - release_limit()) >= wants;
+  }
 
  private:
   uint32_t release_limit() const { return leased_ ? lease_position_ : position_; }

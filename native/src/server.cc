@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kAcceptsPerTurn = 64;
 constexpr uint64_t kAcceptPauseNs = 100 * kMillisecond;
+constexpr uid_t kUnmappedUid = 65534;
 
 uint32_t OrDefault(uint32_t value, uint32_t standard) { return value == 0 ? standard : value; }
 
@@ -37,7 +38,8 @@ Status coroipcs_server::Setup(const coroipcs_options& given) {
   o.request_ring_bytes = OrDefault(o.request_ring_bytes, 256u << 10);
   o.response_ring_bytes = OrDefault(o.response_ring_bytes, 256u << 10);
   o.dispatch_ring_bytes = OrDefault(o.dispatch_ring_bytes, 512u << 10);
-  o.ring_bytes_min = std::max(OrDefault(o.ring_bytes_min, COROIPC_RING_BYTES_MIN), COROIPC_RING_BYTES_MIN);
+  o.ring_bytes_min =
+      std::max(OrDefault(o.ring_bytes_min, COROIPC_RING_BYTES_MIN), COROIPC_RING_BYTES_MIN);
   o.ring_bytes_max = std::min(OrDefault(o.ring_bytes_max, 16u << 20), COROIPC_RING_BYTES_MAX);
   o.message_bytes = OrDefault(o.message_bytes, 1u << 20);
   o.message_bytes_min = OrDefault(o.message_bytes_min, 4096);
@@ -48,8 +50,9 @@ Status coroipcs_server::Setup(const coroipcs_options& given) {
   if (o.segment_bytes == 0) o.segment_bytes = uint64_t{256} << 20;
   if (o.bytes_per_uid == 0) o.bytes_per_uid = uint64_t{4} << 30;
   if (o.ring_bytes_min > o.ring_bytes_max || o.message_bytes > COROIPC_MESSAGE_BYTES_MAX ||
-      o.message_bytes_min > o.message_bytes || o.requests_in_flight > COROIPC_REQUESTS_IN_FLIGHT_MAX ||
-      o.segments > COROIPC_SEGMENTS_MAX || o.wait < COROIPC_WAIT_ADAPTIVE || o.wait > COROIPC_WAIT_SLEEP ||
+      o.message_bytes_min > o.message_bytes ||
+      o.requests_in_flight > COROIPC_REQUESTS_IN_FLIGHT_MAX || o.segments > COROIPC_SEGMENTS_MAX ||
+      o.wait < COROIPC_WAIT_ADAPTIVE || o.wait > COROIPC_WAIT_SLEEP ||
       !std::has_single_bit(o.ring_bytes_min) || !std::has_single_bit(o.ring_bytes_max)) {
     return COROIPC_INVALID_ARGUMENT;
   }
@@ -76,7 +79,8 @@ coroipcs_server::~coroipcs_server() {
 }
 
 Status coroipcs_server::StartListening() {
-  if (const Status status = Watch(listener.fd(), coroipc::Source::kListener, 0, false); status != COROIPC_OK) {
+  if (const Status status = Watch(listener.fd(), coroipc::Source::kListener, 0, false);
+      status != COROIPC_OK) {
     listener.Close();
     return status;
   }
@@ -101,7 +105,8 @@ Account& coroipcs_server::AccountOf(uid_t uid) {
 
 coroipc::Service* coroipcs_server::ServiceFor(uint16_t service) {
   const auto found = services.find(service);
-  if (found != services.end() && (found->second.added || options.any_service != 0)) return &found->second;
+  if (found != services.end() && (found->second.added || options.any_service != 0))
+    return &found->second;
   if (options.any_service == 0) return nullptr;
   coroipc::Service& made = services[service];
   coroipcs_service_options_init(&made.options);
@@ -111,7 +116,8 @@ coroipc::Service* coroipcs_server::ServiceFor(uint16_t service) {
 void coroipcs_server::Refuse(coroipc::Fd peer, Status status) {
   ++totals.connections_refused;
   const coroipc_setup_reply reply = coroipc::MakeSetupReply(status, coroipc::Terms{}, 0, 0);
-  (void)coroipc::SendMessage(peer.get(), &reply, sizeof reply, -1, false);  // a full socket: it sees the close
+  (void)coroipc::SendMessage(peer.get(), &reply, sizeof reply, -1,
+                             false);  // a full socket: it sees the close
 }
 
 bool coroipcs_server::EvictOldest() {
@@ -134,7 +140,8 @@ void coroipcs_server::OnListenerReady() {
     const Status status = listener.Accept(&peer);
     if (status == COROIPC_AGAIN) return;
     if (status != COROIPC_OK) {
-      // EMFILE, ENFILE, ENOMEM: the listener stays readable, so polling it would spin. A timer resumes.
+      // EMFILE, ENFILE, ENOMEM: the listener stays readable, so polling it would spin. A timer
+      // resumes.
       Unwatch(listener.fd(), coroipc::Source::kListener, 0);
       accept_resumes_ns = NowNs() + kAcceptPauseNs;
       DeadlineAt(accept_resumes_ns);
@@ -156,7 +163,8 @@ void coroipcs_server::OnListenerReady() {
     }
     auto* connection = new (std::nothrow) coroipcs_connection(*this, account, std::move(peer));
     if (connection == nullptr) continue;
-    if (Watch(connection->socket(), coroipc::Source::kSocket, connection->number(), false) != COROIPC_OK) {
+    if (Watch(connection->socket(), coroipc::Source::kSocket, connection->number(), false) !=
+        COROIPC_OK) {
       connection->RefuseAndEnd(COROIPC_NO_MEMORY);
       continue;
     }
@@ -181,8 +189,9 @@ void coroipcs_server::OnTimer() {
   for (coroipcs_connection* connection : waiting) {
     if (connection->phase() == Connection::Phase::kEnded) continue;
     if (connection->deadline_ns <= now) {
-      connection->RefuseAndEnd(connection->phase() == Connection::Phase::kAuthorizing ? COROIPC_DENIED
-                                                                                     : COROIPC_TIMED_OUT);
+      connection->RefuseAndEnd(connection->phase() == Connection::Phase::kAuthorizing
+                                   ? COROIPC_DENIED
+                                   : COROIPC_TIMED_OUT);
     } else {
       DeadlineAt(connection->deadline_ns);
     }

@@ -1,5 +1,5 @@
-// server.h: the two objects behind the server half of the C API, for server.cc (connections, limits, handshakes)
-// and server_callbacks.cc (the callback interface on top of batches).
+// server.h: the two objects behind the server half of the C API, for server.cc (connections,
+// limits, handshakes) and server_callbacks.cc (the callback interface on top of batches).
 #ifndef COROIPC_SRC_SERVER_H
 #define COROIPC_SRC_SERVER_H
 
@@ -55,7 +55,8 @@ struct coroipcs_server final : coroipc::Loop {
   coroipc::TermLimits limits;
   coroipc::Listener listener;
   bool listening = false;
-  uint64_t accept_resumes_ns = coroipc::kNever;  // while accepting is paused for want of fds or memory
+  uint64_t accept_resumes_ns =
+      coroipc::kNever;  // while accepting is paused for want of fds or memory
   uint64_t id = 0;
   std::map<uint16_t, coroipc::Service> services;
   std::map<uid_t, coroipc::Account> accounts;
@@ -88,19 +89,19 @@ struct coroipcs_connection final : coroipc::Connection {
   coroipcs_server& server;
   coroipc::Account& account;
   coroipc::Service* service_entry = nullptr;
-  uint32_t holders = 1;            // the application's own reference and those of hold()
-  bool announced = false;          // the application has seen a row of it
-  bool authorizing = false;        // counted as one that waits for authorize
+  uint32_t holders = 1;      // the application's own reference and those of hold()
+  bool announced = false;    // the application has seen a row of it
+  bool authorizing = false;  // counted as one that waits for authorize
   bool trusted = false;
   bool drain_wanted = false;
   bool rate_paused = false;
   int policy = COROIPCS_POLICY_ERROR;
-  uint32_t rate = 0;               // requests per second, 0 = any
+  uint32_t rate = 0;  // requests per second, 0 = any
   uint64_t rate_filled_ns = 0;
   uint32_t tokens = 0;
   uint32_t backlog_limit = 0;
   uint64_t deadline_ns = coroipc::kNever;
-  uint64_t charged = 0;            // bytes of the account: rings and segments
+  uint64_t charged = 0;  // bytes of the account: rings and segments
   uint64_t charged_backlog = 0;
   uint32_t in_flight = 0;
   uint32_t last_record_bytes = 96;
@@ -130,7 +131,9 @@ struct coroipcs_connection final : coroipc::Connection {
   uint64_t id() const { return id_; }
   bool Owns(const coroipc_buffer* buffer) const;
   coroipc_entry Row(uint32_t kind) const;
-  coroipc_buffer* buffer(uint32_t index) { return index < COROIPC_SEGMENTS_MAX ? buffers_[index] : nullptr; }
+  coroipc_buffer* buffer(uint32_t index) {
+    return index < COROIPC_SEGMENTS_MAX ? buffers_[index] : nullptr;
+  }
 
  private:
   friend struct coroipcs_server;

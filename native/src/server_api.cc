@@ -1,4 +1,5 @@
-// server_api.cc: coroipcs_*: locks, checks what a C program may get wrong, and calls the objects of server.h.
+// server_api.cc: coroipcs_*: locks, checks what a C program may get wrong, and calls the objects of
+// server.h.
 #include <new>
 
 #include "server.h"
@@ -26,7 +27,8 @@ void coroipcs_service_options_init(struct coroipcs_service_options* options) {
   options->priority = COROIPCS_PRIORITY_NORMAL;
 }
 
-coroipc_status coroipcs_create(const struct coroipcs_options* options, struct coroipcs_server** server) {
+coroipc_status coroipcs_create(const struct coroipcs_options* options,
+                               struct coroipcs_server** server) {
   if (options == nullptr || server == nullptr || options->struct_bytes != sizeof *options) {
     return COROIPC_INVALID_ARGUMENT;
   }
@@ -46,7 +48,8 @@ coroipc_status coroipcs_listen(struct coroipcs_server* server, const char* name)
   Guard guard(*server);
   if (server->listening) return COROIPC_INVALID_ARGUMENT;
   coroipc::Address address;
-  if (const Status status = coroipc::ResolveListen(name, &address); status != COROIPC_OK) return status;
+  if (const Status status = coroipc::ResolveListen(name, &address); status != COROIPC_OK)
+    return status;
   if (const Status status = server->listener.Open(address); status != COROIPC_OK) return status;
   return server->StartListening();
 }
@@ -58,7 +61,9 @@ coroipc_status coroipcs_listen_fd(struct coroipcs_server* server, int fd) {
   return server->StartListening();
 }
 
-const char* coroipcs_address(const struct coroipcs_server* server) { return server->listener.text().c_str(); }
+const char* coroipcs_address(const struct coroipcs_server* server) {
+  return server->listener.text().c_str();
+}
 
 coroipc_status coroipcs_listen_stop(struct coroipcs_server* server) {
   Guard guard(*server);
@@ -102,8 +107,9 @@ coroipc_status coroipcs_service_add(struct coroipcs_server* server, uint16_t ser
   struct coroipcs_service_options standard;
   coroipcs_service_options_init(&standard);
   if (options == nullptr) options = &standard;
-  if (options->struct_bytes != sizeof *options || options->policy < 0 || options->policy > COROIPCS_POLICY_DISCONNECT ||
-      options->priority < 0 || options->priority > COROIPCS_PRIORITY_HIGH) {
+  if (options->struct_bytes != sizeof *options || options->policy < 0 ||
+      options->policy > COROIPCS_POLICY_DISCONNECT || options->priority < 0 ||
+      options->priority > COROIPCS_PRIORITY_HIGH) {
     return COROIPC_INVALID_ARGUMENT;
   }
   Guard guard(*server);
@@ -135,21 +141,28 @@ int coroipcs_service_close(struct coroipcs_server* server, uint16_t service) {
 
 int coroipcs_fd(const struct coroipcs_server* server) { return server->fd(); }
 
-coroipc_status coroipcs_receive(struct coroipcs_server* server, struct coroipc_batch* batch, int look_at_fds) {
+coroipc_status coroipcs_receive(struct coroipcs_server* server, struct coroipc_batch* batch,
+                                int look_at_fds) {
   return server->Receive(batch, look_at_fds != 0);
 }
-coroipc_status coroipcs_look(struct coroipcs_server* server, uint64_t budget_ns) { return server->Look(budget_ns); }
+coroipc_status coroipcs_look(struct coroipcs_server* server, uint64_t budget_ns) {
+  return server->Look(budget_ns);
+}
 void coroipcs_disarm(struct coroipcs_server* server) { server->DisarmRecent(); }
-coroipc_status coroipcs_wait(struct coroipcs_server* server, int timeout_ms) { return server->Wait(timeout_ms); }
+coroipc_status coroipcs_wait(struct coroipcs_server* server, int timeout_ms) {
+  return server->Wait(timeout_ms);
+}
 
 coroipc_status coroipcs_handler_accept(struct coroipcs_server* server, uint64_t cookie) {
   return server->Ready(cookie, 0);
 }
-coroipc_status coroipcs_handler_dispatch(struct coroipcs_server* server, uint64_t cookie, int revents) {
+coroipc_status coroipcs_handler_dispatch(struct coroipcs_server* server, uint64_t cookie,
+                                         int revents) {
   return server->Ready(cookie, static_cast<uint32_t>(revents));
 }
 
-struct coroipcs_connection* coroipcs_connection_at(struct coroipcs_server* server, uint32_t number) {
+struct coroipcs_connection* coroipcs_connection_at(struct coroipcs_server* server,
+                                                   uint32_t number) {
   Guard guard(*server);
   return static_cast<coroipcs_connection*>(server->at(number));
 }
@@ -176,7 +189,8 @@ struct coroipcs_connection* coroipcs_connection_next(struct coroipcs_server* ser
   return NextOpen(server, size_t{previous->number()} + 1);
 }
 
-coroipc_status coroipcs_authorize(struct coroipcs_connection* connection, coroipc_status verdict, int trusted) {
+coroipc_status coroipcs_authorize(struct coroipcs_connection* connection, coroipc_status verdict,
+                                  int trusted) {
   Guard guard(connection->server);
   return connection->Verdict(verdict, trusted != 0);
 }
@@ -208,18 +222,28 @@ coroipc_status coroipcs_disconnect(struct coroipcs_connection* connection, coroi
   return COROIPC_OK;
 }
 
-uint32_t coroipcs_connection_number(const struct coroipcs_connection* connection) { return connection->number(); }
-uint16_t coroipcs_connection_service(const struct coroipcs_connection* connection) { return connection->service(); }
-uint64_t coroipcs_connection_id(const struct coroipcs_connection* connection) { return connection->id(); }
-const struct coroipc_credentials* coroipcs_connection_credentials(const struct coroipcs_connection* connection) {
+uint32_t coroipcs_connection_number(const struct coroipcs_connection* connection) {
+  return connection->number();
+}
+uint16_t coroipcs_connection_service(const struct coroipcs_connection* connection) {
+  return connection->service();
+}
+uint64_t coroipcs_connection_id(const struct coroipcs_connection* connection) {
+  return connection->id();
+}
+const struct coroipc_credentials* coroipcs_connection_credentials(
+    const struct coroipcs_connection* connection) {
   return &connection->credentials().view();
 }
 uint32_t coroipcs_connection_message_bytes(const struct coroipcs_connection* connection) {
   return connection->message_bytes();
 }
-void* coroipcs_private_data_get(struct coroipcs_connection* connection) { return connection->private_data.get(); }
+void* coroipcs_private_data_get(struct coroipcs_connection* connection) {
+  return connection->private_data.get();
+}
 
-coroipc_status coroipcs_connection_rate_limit(struct coroipcs_connection* connection, uint32_t requests_per_second) {
+coroipc_status coroipcs_connection_rate_limit(struct coroipcs_connection* connection,
+                                              uint32_t requests_per_second) {
   Guard guard(connection->server);
   if (connection->phase() != Connection::Phase::kOpen) return COROIPC_DISCONNECTED;
   connection->rate = requests_per_second;
@@ -248,14 +272,15 @@ coroipc_status coroipcs_connection_policy(struct coroipcs_connection* connection
   return COROIPC_OK;
 }
 
-coroipc_status coroipcs_connection_stats(struct coroipcs_connection* connection, struct coroipc_stats* stats,
-                                         int clear) {
+coroipc_status coroipcs_connection_stats(struct coroipcs_connection* connection,
+                                         struct coroipc_stats* stats, int clear) {
   Guard guard(connection->server);
   connection->Stats(stats, clear != 0);
   return COROIPC_OK;
 }
 
-coroipc_status coroipcs_stats(struct coroipcs_server* server, struct coroipc_stats* stats, int clear) {
+coroipc_status coroipcs_stats(struct coroipcs_server* server, struct coroipc_stats* stats,
+                              int clear) {
   Guard guard(*server);
   coroipc_stats sum = server->totals;
   uint64_t* const total = reinterpret_cast<uint64_t*>(&sum);
@@ -274,12 +299,13 @@ coroipc_status coroipcs_stats(struct coroipcs_server* server, struct coroipc_sta
 }
 
 coroipc_status coroipcs_response_send(struct coroipcs_connection* connection, uint32_t correlation,
-                                      coroipc_status code, int32_t status, const struct iovec* payload,
-                                      uint32_t count) {
+                                      coroipc_status code, int32_t status,
+                                      const struct iovec* payload, uint32_t count) {
   uint32_t bytes = 0;
   if (!coroipc::GatherBytes(payload, count, &bytes)) return COROIPC_TOO_LARGE;
   Guard guard(connection->server);
-  const Status result = connection->Respond(correlation, code, status, payload, count, nullptr, 0, bytes);
+  const Status result =
+      connection->Respond(correlation, code, status, payload, count, nullptr, 0, bytes);
   if (connection->phase() == Connection::Phase::kOpen) connection->PublishOut();
   return result;
 }
@@ -294,8 +320,8 @@ coroipc_status coroipcs_dispatch_send(struct coroipcs_connection* connection, ui
   return result;
 }
 
-void coroipcs_send_batch(struct coroipcs_server* server, struct coroipc_entry* entries, uint32_t count,
-                         const uint8_t* arena) {
+void coroipcs_send_batch(struct coroipcs_server* server, struct coroipc_entry* entries,
+                         uint32_t count, const uint8_t* arena) {
   Guard guard(*server);
   coroipcs_connection* touched[64];
   uint32_t touched_count = 0;
@@ -310,7 +336,8 @@ void coroipcs_send_batch(struct coroipcs_server* server, struct coroipc_entry* e
     coroipc_entry& row = entries[i];
     auto* connection = static_cast<coroipcs_connection*>(server->at(row.connection));
     if (connection == nullptr || connection->phase() != Connection::Phase::kOpen) {
-      row.argument = static_cast<uint32_t>(connection == nullptr ? COROIPC_DISCONNECTED : connection->status());
+      row.argument = static_cast<uint32_t>(connection == nullptr ? COROIPC_DISCONNECTED
+                                                                 : connection->status());
       continue;
     }
     if (!connection->touched) {
@@ -321,10 +348,11 @@ void coroipcs_send_batch(struct coroipcs_server* server, struct coroipc_entry* e
     const struct iovec part = {const_cast<uint8_t*>(arena) + row.offset, row.bytes};
     Status status = COROIPC_INVALID_ARGUMENT;
     if (row.kind == COROIPC_KIND_RESPONSE) {
-      status = connection->Respond(row.correlation, static_cast<Status>(row.argument), row.status, &part, 1,
-                                   nullptr, 0, row.bytes);
+      status = connection->Respond(row.correlation, static_cast<Status>(row.argument), row.status,
+                                   &part, 1, nullptr, 0, row.bytes);
     } else if (row.kind == COROIPC_KIND_DISPATCH) {
-      status = connection->Dispatch(static_cast<uint16_t>(row.id), &part, 1, nullptr, 0, row.bytes, true);
+      status = connection->Dispatch(static_cast<uint16_t>(row.id), &part, 1, nullptr, 0, row.bytes,
+                                    true);
     }
     row.argument = static_cast<uint32_t>(status);
   }
@@ -337,18 +365,21 @@ coroipc_status coroipcs_buffer_alloc(struct coroipcs_connection* connection, uin
   return connection->AllocateBuffer(bytes, buffer);
 }
 
-coroipc_status coroipcs_response_send_buffer(struct coroipcs_connection* connection, uint32_t correlation,
-                                             int32_t status, struct coroipc_buffer* buffer, uint32_t offset,
+coroipc_status coroipcs_response_send_buffer(struct coroipcs_connection* connection,
+                                             uint32_t correlation, int32_t status,
+                                             struct coroipc_buffer* buffer, uint32_t offset,
                                              uint32_t bytes) {
   if (buffer == nullptr) return COROIPC_INVALID_ARGUMENT;
   Guard guard(connection->server);
-  const Status result = connection->Respond(correlation, COROIPC_OK, status, nullptr, 0, buffer, offset, bytes);
+  const Status result =
+      connection->Respond(correlation, COROIPC_OK, status, nullptr, 0, buffer, offset, bytes);
   if (connection->phase() == Connection::Phase::kOpen) connection->PublishOut();
   return result;
 }
 
 coroipc_status coroipcs_dispatch_send_buffer(struct coroipcs_connection* connection, uint16_t id,
-                                             struct coroipc_buffer* buffer, uint32_t offset, uint32_t bytes) {
+                                             struct coroipc_buffer* buffer, uint32_t offset,
+                                             uint32_t bytes) {
   if (buffer == nullptr) return COROIPC_INVALID_ARGUMENT;
   Guard guard(connection->server);
   const Status result = connection->Dispatch(id, nullptr, 0, buffer, offset, bytes, false);

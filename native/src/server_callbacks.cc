@@ -1,5 +1,5 @@
-// server_callbacks.cc: turns rows of a batch into calls of the application's functions. No lock is held while one
-// runs, so every function of the API may be called from inside.
+// server_callbacks.cc: turns rows of a batch into calls of the application's functions. No lock is
+// held while one runs, so every function of the API may be called from inside.
 #include "server_callbacks.h"
 
 #include <algorithm>
@@ -52,7 +52,8 @@ void HandleRequest(const coroipcs_callbacks& callbacks, coroipcs_connection* con
   request.bytes = row.bytes;
   const Serialized serialized(callbacks);
   const auto refuse = [&](Status code) {
-    if (request.one_way == 0) coroipcs_response_send(connection, request.correlation, code, 0, nullptr, 0);
+    if (request.one_way == 0)
+      coroipcs_response_send(connection, request.correlation, code, 0, nullptr, 0);
   };
   const coroipcs_handler_fn handler =
       callbacks.handler_get == nullptr
@@ -65,7 +66,8 @@ void HandleRequest(const coroipcs_callbacks& callbacks, coroipcs_connection* con
   int allowed = 1;
   if (callbacks.sending_allowed != nullptr) {
     std::memset(connection->scratch, 0, sizeof connection->scratch);
-    allowed = callbacks.sending_allowed(connection, &request, connection->scratch, callbacks.context);
+    allowed =
+        callbacks.sending_allowed(connection, &request, connection->scratch, callbacks.context);
   }
   if (allowed > 0) {
     handler(connection, &request, callbacks.context);
@@ -78,7 +80,8 @@ void HandleRequest(const coroipcs_callbacks& callbacks, coroipcs_connection* con
 }
 
 // True when the connection's resources may go.
-bool RunDisconnected(const coroipcs_callbacks& callbacks, coroipcs_connection* connection, Status why) {
+bool RunDisconnected(const coroipcs_callbacks& callbacks, coroipcs_connection* connection,
+                     Status why) {
   if (callbacks.disconnected == nullptr) return true;
   const Serialized serialized(callbacks);
   return callbacks.disconnected(connection, why, callbacks.context) == 0;
@@ -87,7 +90,8 @@ bool RunDisconnected(const coroipcs_callbacks& callbacks, coroipcs_connection* c
 void Postpone(coroipcs_server& server, coroipcs_connection* connection) {
   Loop::Guard guard(server);
   connection->disconnect_retry_ns = NowNs() + connection->disconnect_backoff_ms * kMillisecond;
-  connection->disconnect_backoff_ms = std::min(connection->disconnect_backoff_ms * 2, kBackoffMsMax);
+  connection->disconnect_backoff_ms =
+      std::min(connection->disconnect_backoff_ms * 2, kBackoffMsMax);
   server.DeadlineAt(connection->disconnect_retry_ns);
 }
 
@@ -110,8 +114,9 @@ void HandleRow(coroipcs_server& server, const coroipc_entry& row, void* block) {
       return;
     }
     case COROIPC_KIND_AUTHORIZE: {
-      const Status verdict = callbacks.authorize(connection, coroipcs_connection_credentials(connection),
-                                                 static_cast<uint16_t>(row.id), callbacks.context);
+      const Status verdict =
+          callbacks.authorize(connection, coroipcs_connection_credentials(connection),
+                              static_cast<uint16_t>(row.id), callbacks.context);
       if (verdict == COROIPC_AGAIN) return;
       coroipcs_authorize(connection, verdict == COROIPC_OK ? COROIPC_OK : COROIPC_DENIED, 0);
       return;
@@ -134,7 +139,8 @@ void HandleRow(coroipcs_server& server, const coroipc_entry& row, void* block) {
       if (callbacks.drain != nullptr) callbacks.drain(connection, callbacks.context);
       return;
     case COROIPC_KIND_CANCEL:
-      if (callbacks.cancelled != nullptr) callbacks.cancelled(connection, row.correlation, callbacks.context);
+      if (callbacks.cancelled != nullptr)
+        callbacks.cancelled(connection, row.correlation, callbacks.context);
       return;
     default:
       return;

@@ -1,4 +1,5 @@
-// server_callbacks.h: the callback interface (coroipcs_process, coroipcs_run) as a customer of batches.
+// server_callbacks.h: the callback interface (coroipcs_process, coroipcs_run) as a customer of
+// batches.
 #ifndef COROIPC_SRC_SERVER_CALLBACKS_H
 #define COROIPC_SRC_SERVER_CALLBACKS_H
 

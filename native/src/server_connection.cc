@@ -1,5 +1,5 @@
-// server_connection.cc: one connection as the server sees it: from the setup message to its end, what it asks and
-// what it is sent.
+// server_connection.cc: one connection as the server sees it: from the setup message to its end,
+// what it asks and what it is sent.
 #include <unistd.h>
 
 #include <algorithm>
@@ -62,7 +62,8 @@ bool coroipcs_connection::HandshakeTurn(coroipc::Sink& sink) {
   coroipc_setup_request request;
   coroipc::Received received;
   uint8_t bytes[sizeof request + 8];
-  const Status status = coroipc::ReceiveMessage(socket_.get(), bytes, sizeof bytes, false, &received);
+  const Status status =
+      coroipc::ReceiveMessage(socket_.get(), bytes, sizeof bytes, false, &received);
   if (status == COROIPC_AGAIN) return false;
   if (status != COROIPC_OK) {
     if (status == COROIPC_PROTOCOL) {
@@ -76,7 +77,8 @@ bool coroipcs_connection::HandshakeTurn(coroipc::Sink& sink) {
     RefuseAndEnd(COROIPC_PROTOCOL);
     return false;
   }
-  if (const Status check = coroipc::CheckSetupRequest(bytes, received.bytes, &request); check != COROIPC_OK) {
+  if (const Status check = coroipc::CheckSetupRequest(bytes, received.bytes, &request);
+      check != COROIPC_OK) {
     RefuseAndEnd(check);
     return false;
   }
@@ -126,7 +128,8 @@ Status coroipcs_connection::Verdict(Status verdict, bool trust) {
   const Status status = Establish();
   if (status != COROIPC_OK) {
     announced = false;
-    if (phase_ != Phase::kEnded) RefuseAndEnd(status == COROIPC_SYSTEM ? COROIPC_NO_MEMORY : status);
+    if (phase_ != Phase::kEnded)
+      RefuseAndEnd(status == COROIPC_SYSTEM ? COROIPC_NO_MEMORY : status);
   }
   return status;
 }
@@ -134,7 +137,8 @@ Status coroipcs_connection::Verdict(Status verdict, bool trust) {
 Status coroipcs_connection::Establish() {
   service_entry = server.ServiceFor(service_);
   if (service_entry == nullptr) return COROIPC_NO_SERVICE;
-  if (phase_ == Phase::kSetup && account.connections >= server.options.connections_per_uid) return COROIPC_LIMIT;
+  if (phase_ == Phase::kSetup && account.connections >= server.options.connections_per_uid)
+    return COROIPC_LIMIT;
   const uint32_t bytes = coroipc::SegmentBytes(terms_);
   if (bytes > server.options.segment_bytes || !account.Charge(bytes)) {
     service_entry = nullptr;
@@ -243,7 +247,8 @@ void coroipcs_connection::OnEnded(Status why) {
 void coroipcs_connection::Release() {
   if (--holders != 0) return;
   if (phase_ != Phase::kEnded) {
-    holders = 1;  // more releases than holds: the application's mistake must not free a live connection
+    holders =
+        1;  // more releases than holds: the application's mistake must not free a live connection
     return;
   }
   coroipc_stats ended = stats_;
@@ -262,7 +267,8 @@ void coroipcs_connection::Release() {
 
 bool coroipcs_connection::Overflowing() const {
   const coroipc::Outbound& out = out_[kResponse];
-  // While its first waits for a segment, reading must go on: the client's release comes by the request ring.
+  // While its first waits for a segment, reading must go on: the client's release comes by the
+  // request ring.
   return !out.waits_segment && (out.backlog.count() >= requests_in_flight_ ||
                                 out.backlog.bytes() >= server.options.unsent_bytes);
 }
@@ -335,7 +341,8 @@ coroipcs_connection::Taken coroipcs_connection::DeliverRequest(const coroipc_rec
   coroipc_buffer* buffer = nullptr;
   if ((header.flags & COROIPC_FLAG_SEGMENT) != 0) {
     coroipc_segment_reference reference;
-    if (ReadReference(header, payload, &reference, &buffer) != COROIPC_OK) return Fail(COROIPC_PROTOCOL);
+    if (ReadReference(header, payload, &reference, &buffer) != COROIPC_OK)
+      return Fail(COROIPC_PROTOCOL);
     payload = buffer->segment.data() + reference.offset;
     bytes = reference.bytes;
     row.segment = reference.index;
@@ -376,7 +383,8 @@ coroipcs_connection::Taken coroipcs_connection::DeliverRequest(const coroipc_rec
 }
 
 coroipcs_connection::Taken coroipcs_connection::Deliver(uint32_t in, const coroipc_record& header,
-                                                        const uint8_t* payload, coroipc::Sink& sink) {
+                                                        const uint8_t* payload,
+                                                        coroipc::Sink& sink) {
   (void)in;
   if ((header.flags & ~COROIPC_FLAG_SEGMENT) != 0) return Fail(COROIPC_PROTOCOL);
   switch (header.kind) {
@@ -388,7 +396,8 @@ coroipcs_connection::Taken coroipcs_connection::Deliver(uint32_t in, const coroi
       if (!slots.valid(slot)) return Fail(COROIPC_PROTOCOL);
       const coroipc::InFlight& entry = slots.at(slot);
       // Its answer may have passed it on the way: then there is nothing to cancel.
-      if (!entry.busy || entry.generation != coroipc::GenerationOf(header.correlation)) return Taken::kYes;
+      if (!entry.busy || entry.generation != coroipc::GenerationOf(header.correlation))
+        return Taken::kYes;
       coroipc_entry row = Row(COROIPC_KIND_CANCEL);
       row.correlation = header.correlation;
       if (sink.Add(row, nullptr, 0) != coroipc::Sink::Put::kTaken) return Taken::kFull;
@@ -428,7 +437,8 @@ void coroipcs_connection::OnBacklogChanged() {
   if (flow != stats_.flow_control) {
     stats_.flow_control = flow;
     stats_.flow_control_count += flow;
-    if (control_ != nullptr) coroipc::StoreRelaxed(control_->server.flow_control, static_cast<uint32_t>(flow));
+    if (control_ != nullptr)
+      coroipc::StoreRelaxed(control_->server.flow_control, static_cast<uint32_t>(flow));
   }
   if (drain_wanted && dispatches.bytes() <= backlog_limit / 2) {
     drain_wanted = false;
@@ -445,17 +455,17 @@ void coroipcs_connection::FlushNow() {
 }
 
 Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t status,
-                                    const struct iovec* parts, uint32_t count, coroipc_buffer* buffer,
-                                    uint32_t offset, uint32_t bytes) {
+                                    const struct iovec* parts, uint32_t count,
+                                    coroipc_buffer* buffer, uint32_t offset, uint32_t bytes) {
   if (phase_ != Phase::kOpen) return status_ == COROIPC_OK ? COROIPC_DISCONNECTED : status_;
   const uint32_t slot = coroipc::SlotOf(correlation);
   if (!slots.valid(slot)) return COROIPC_INVALID_ARGUMENT;
   coroipc::InFlight& entry = slots.at(slot);
-  if (!entry.busy || entry.generation != coroipc::GenerationOf(correlation)) return COROIPC_INVALID_ARGUMENT;
+  if (!entry.busy || entry.generation != coroipc::GenerationOf(correlation))
+    return COROIPC_INVALID_ARGUMENT;
   if (code < 0 || code >= COROIPC_STATUS_COUNT) return COROIPC_INVALID_ARGUMENT;
   if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
-  if (buffer != nullptr &&
-      (!Owns(buffer) || uint64_t{offset} + bytes > buffer->segment.bytes())) {
+  if (buffer != nullptr && (!Owns(buffer) || uint64_t{offset} + bytes > buffer->segment.bytes())) {
     return COROIPC_INVALID_ARGUMENT;
   }
   coroipc_record header = {};
@@ -478,8 +488,8 @@ Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t s
     if (buffer == nullptr && bytes > out_[kResponse].ring.payload_bytes_max() &&
         bytes <= returned.segment.bytes() &&
         (count == 1 || std::none_of(parts, parts + count, inside))) {
-      // A large answer to a large request goes back in the same segment: none more is needed, and none can be
-      // missing while all are lent. The payload may be a view of that very segment.
+      // A large answer to a large request goes back in the same segment: none more is needed, and
+      // none can be missing while all are lent. The payload may be a view of that very segment.
       uint8_t* to = returned.segment.data();
       for (uint32_t i = 0; i < count; ++i) {
         std::memmove(to, parts[i].iov_base, parts[i].iov_len);
@@ -497,7 +507,8 @@ Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t s
     if (phase_ == Phase::kOpen) {
       header.argument = COROIPC_NO_MEMORY;
       header.status = 0;
-      if (Send(kResponse, header, nullptr, 0, 0) != COROIPC_OK && phase_ == Phase::kOpen) End(COROIPC_NO_MEMORY);
+      if (Send(kResponse, header, nullptr, 0, 0) != COROIPC_OK && phase_ == Phase::kOpen)
+        End(COROIPC_NO_MEMORY);
     }
     return sent;
   }

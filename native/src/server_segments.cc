@@ -49,7 +49,8 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
     index = spare->index;
   }
   uint64_t size = std::bit_ceil(std::max(bytes, 16 * kPageBytes));
-  if (uint64_t freed = spare != nullptr && spare->index == index ? spare->segment.bytes() : 0; freed != 0) {
+  if (uint64_t freed = spare != nullptr && spare->index == index ? spare->segment.bytes() : 0;
+      freed != 0) {
     account.Discharge(freed);
     charged -= freed;
     segment_fds[index].Reset();
@@ -58,7 +59,8 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   if (charged + size > server.options.segment_bytes || !account.Charge(size)) return exhausted;
   coroipc::Segment segment;
   coroipc::Fd fd;
-  if (const Status status = coroipc::Segment::Create(size, false, &segment, &fd); status != COROIPC_OK) {
+  if (const Status status = coroipc::Segment::Create(size, false, &segment, &fd);
+      status != COROIPC_OK) {
     account.Discharge(size);
     return COROIPC_NO_MEMORY;
   }
@@ -80,7 +82,8 @@ Status coroipcs_connection::Share(coroipc_buffer& buffer) {
   const coroipc_segment_message message = {COROIPC_SOCKET_SEGMENT, buffer.index,
                                            static_cast<uint32_t>(buffer.segment.bytes()),
                                            buffer.generation};
-  const Status status = coroipc::SendMessage(socket_.get(), &message, sizeof message, fd.get(), false);
+  const Status status =
+      coroipc::SendMessage(socket_.get(), &message, sizeof message, fd.get(), false);
   if (status == COROIPC_OK) {
     fd.Reset();
     return COROIPC_OK;
@@ -98,7 +101,8 @@ void coroipcs_connection::OnBufferReturned(coroipc_buffer& buffer) {
   FlushBacklogs();
 }
 
-Status coroipcs_connection::OnSegmentMessage(const coroipc_segment_message& message, coroipc::Fd fd) {
+Status coroipcs_connection::OnSegmentMessage(const coroipc_segment_message& message,
+                                             coroipc::Fd fd) {
   (void)message;
   (void)fd;
   return COROIPC_PROTOCOL;  // memory is the server's to make
@@ -112,7 +116,8 @@ Status coroipcs_connection::Grant(const coroipc_record& header, const uint8_t* p
   grant.kind = COROIPC_RECORD_SEGMENT_GRANT;
   grant.correlation = header.correlation;
   coroipc_buffer* buffer = nullptr;
-  Status status = bytes == 0 || bytes > message_bytes_ ? COROIPC_TOO_LARGE : AcquireSegment(bytes, &buffer);
+  Status status =
+      bytes == 0 || bytes > message_bytes_ ? COROIPC_TOO_LARGE : AcquireSegment(bytes, &buffer);
   if (status == COROIPC_AGAIN) status = COROIPC_LIMIT;
   if (status == COROIPC_OK && Share(*buffer) != COROIPC_OK) {
     buffer->owner = Owner::kFree;

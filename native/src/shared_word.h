@@ -1,9 +1,11 @@
-// shared_word.h: the only place that knows how words shared with another process are read and written.
+// shared_word.h: the only place that knows how words shared with another process are read and
+// written.
 //
-// Law: a shared word is loaded once, atomically, into a local; the local is checked; only the local is used.
-// Orders: everything that takes part in "publish, then is the other side asleep?" is seq_cst on both sides, since
-// a store followed by a load of the other side's word needs it (release alone lost wake-ups in the model). No
-// stand-alone fences: ThreadSanitizer does not know them.
+// Law: a shared word is loaded once, atomically, into a local; the local is checked; only the local
+// is used. Orders: everything that takes part in "publish, then is the other side asleep?" is
+// seq_cst on both sides, since a store followed by a load of the other side's word needs it
+// (release alone lost wake-ups in the model). No stand-alone fences: ThreadSanitizer does not know
+// them.
 #ifndef COROIPC_SRC_SHARED_WORD_H
 #define COROIPC_SRC_SHARED_WORD_H
 
@@ -39,7 +41,8 @@ inline uint64_t LoadWide(const uint8_t* address) {
       .load(std::memory_order_relaxed);
 }
 
-// Payload bytes that the peer may change while they are copied: whatever is copied is private afterwards.
+// Payload bytes that the peer may change while they are copied: whatever is copied is private
+// afterwards.
 inline void CopyIn(void* to, const uint8_t* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
 inline void Pause() {

@@ -1,7 +1,9 @@
-// slots.h: requests without an answer, by the slot that their correlation names. Both sides keep such a table.
+// slots.h: requests without an answer, by the slot that their correlation names. Both sides keep
+// such a table.
 //
-// A correlation is slot | generation << 16. Slots [0, n) are chosen by the caller (batches), slots [n, 2n) by the
-// library, n being the negotiated number of requests in flight. The generation grows each time a slot is taken.
+// A correlation is slot | generation << 16. Slots [0, n) are chosen by the caller (batches), slots
+// [n, 2n) by the library, n being the negotiated number of requests in flight. The generation grows
+// each time a slot is taken.
 #ifndef COROIPC_SRC_SLOTS_H
 #define COROIPC_SRC_SLOTS_H
 

@@ -462,7 +462,8 @@ Status SendMessage(int socket, const void* bytes, size_t count, int fd, bool cre
 
 void StopCredentials(int socket) {
   const int off = 0;
-  (void)setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &off, sizeof off);  // costs time only where it fails
+  (void)setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &off,
+                   sizeof off);  // costs time only where it fails
 }
 
 Status ReceiveMessage(int socket, void* bytes, size_t capacity, bool accept_fd,

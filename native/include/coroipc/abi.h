@@ -5,7 +5,8 @@
  * Rules that hold for every field below:
  *  - fixed width, little endian, offsets never pointers, padding named and zero;
  *  - each word says which side writes it; the other side loads it once, checks it, uses the local;
- *  - a change of any size, offset, constant or meaning raises COROIPC_ABI_VERSION in the same commit.
+ *  - a change of any size, offset, constant or meaning raises COROIPC_ABI_VERSION in the same
+ * commit.
  *
  *  client process                                                       server process
  *    socket  <-- AF_UNIX SOCK_SEQPACKET: handshake, fds, doorbell, liveness -->  socket
@@ -28,23 +29,26 @@ extern "C" {
 #define COROIPC_ABI_VERSION 1u
 #define COROIPC_WORD_PROBE 0x01020304u /* another byte order reads 0x04030201 */
 
-/* -- limits of the layout itself; the limits of a server are options below these ----------------- */
-#define COROIPC_CONTROL_BYTES 4096u        /* the control page; never visible to JavaScript */
-#define COROIPC_RING_BYTES_MIN 4096u       /* a ring is a power of two, at least a page ... */
-#define COROIPC_RING_BYTES_MAX (1u << 30)  /* ... and small enough for u32 position arithmetic */
+/* -- limits of the layout itself; the limits of a server are options below these -----------------
+ */
+#define COROIPC_CONTROL_BYTES 4096u       /* the control page; never visible to JavaScript */
+#define COROIPC_RING_BYTES_MIN 4096u      /* a ring is a power of two, at least a page ... */
+#define COROIPC_RING_BYTES_MAX (1u << 30) /* ... and small enough for u32 position arithmetic */
 #define COROIPC_MESSAGE_BYTES_MAX (1u << 30)
 #define COROIPC_REQUESTS_IN_FLIGHT_MAX 32768u /* two slot ranges of this size fit 16 bits */
-#define COROIPC_SEGMENTS_MAX 64u           /* extra segments of one connection, both directions */
+#define COROIPC_SEGMENTS_MAX 64u /* extra segments of one connection, both directions */
 #define COROIPC_RECORD_ALIGN 8u
 #define COROIPC_WORD_SPACING 128u /* two cache lines: the adjacent-line prefetcher pairs them */
 
-/* -- the handshake: one message each way, of exactly these sizes ---------------------------------- */
+/* -- the handshake: one message each way, of exactly these sizes ----------------------------------
+ */
 
 /* 64 bytes, client to server. A zero size asks for the server's default. */
 struct coroipc_setup_request {
   uint32_t magic;
   uint16_t abi_version;
-  uint16_t layout; /* COROIPC_LAYOUT of the sender: builds that differ in a size refuse each other */
+  uint16_t
+      layout; /* COROIPC_LAYOUT of the sender: builds that differ in a size refuse each other */
   uint32_t word_probe;
   uint32_t features; /* unknown bits refuse the connection; none are defined yet */
   uint16_t service;
@@ -86,13 +90,14 @@ struct coroipc_setup_reply {
 #define COROIPC_SOCKET_SEGMENT 2u
 
 struct coroipc_segment_message {
-  uint32_t type;  /* COROIPC_SOCKET_SEGMENT */
-  uint32_t index; /* < segments_max */
-  uint32_t bytes; /* size of the segment, a multiple of 4096 */
+  uint32_t type;       /* COROIPC_SOCKET_SEGMENT */
+  uint32_t index;      /* < segments_max */
+  uint32_t bytes;      /* size of the segment, a multiple of 4096 */
   uint32_t generation; /* counts what was ever sent under this index; the grant names it again */
 };
 
-/* -- the control page ------------------------------------------------------------------------------
+/* -- the control page
+ * ------------------------------------------------------------------------------
  *
  *  offset  writer
  *       0  server   struct coroipc_segment_header, written before the fd is sent, never again
@@ -103,7 +108,8 @@ struct coroipc_segment_message {
  *    1920  client   client_closed
  *    2048  zero to the end of the page
  *
- *  then the rings: request at 4096, response and dispatch after it, each of its power of two bytes. */
+ *  then the rings: request at 4096, response and dispatch after it, each of its power of two bytes.
+ */
 struct coroipc_segment_header {
   uint32_t magic;
   uint16_t abi_version;
@@ -152,25 +158,26 @@ struct coroipc_control {
 #define COROIPC_RING_DISPATCH 2u
 #define COROIPC_RINGS 3u
 
-/* -- the record ------------------------------------------------------------------------------------
+/* -- the record
+ * ------------------------------------------------------------------------------------
  *
  *   0        4    6    7    8            12       16         20         24
  *   | bytes  | id |kind|flag| correlation| status | sequence | argument | payload ... | pad to 8 |
  *
- *  A record never wraps: one that does not fit before the end of the ring is preceded by a pad record
- *  (kind PAD; only its first 8 bytes exist; `bytes` counts everything after them to the ring's end).
- *  A record with its header is at most half a ring; a larger payload lies in a segment and the record
- *  carries a struct coroipc_segment_reference (flag SEGMENT). */
+ *  A record never wraps: one that does not fit before the end of the ring is preceded by a pad
+ * record (kind PAD; only its first 8 bytes exist; `bytes` counts everything after them to the
+ * ring's end). A record with its header is at most half a ring; a larger payload lies in a segment
+ * and the record carries a struct coroipc_segment_reference (flag SEGMENT). */
 struct coroipc_record {
-  uint32_t bytes; /* payload bytes that follow this header */
-  uint16_t id;    /* request or dispatch id; 0 elsewhere */
-  uint8_t kind;   /* COROIPC_RECORD_* */
-  uint8_t flags;  /* COROIPC_FLAG_* */
+  uint32_t bytes;       /* payload bytes that follow this header */
+  uint16_t id;          /* request or dispatch id; 0 elsewhere */
+  uint8_t kind;         /* COROIPC_RECORD_* */
+  uint8_t flags;        /* COROIPC_FLAG_* */
   uint32_t correlation; /* requests and their answers: slot | generation << 16; else 0 */
   int32_t status;       /* answers: the application's own status; else 0 */
   uint32_t sequence;    /* answers and dispatches: one count over both rings; requests: their own */
-  uint32_t argument;    /* requests: ms until the client's deadline, 0 none; answers: coroipc_status;
-                           SEGMENT_*: index */
+  uint32_t argument; /* requests: ms until the client's deadline, 0 none; answers: coroipc_status;
+                        SEGMENT_*: index */
 };
 
 #define COROIPC_RECORD_PAD 1u
@@ -181,12 +188,14 @@ struct coroipc_record {
 #define COROIPC_RECORD_SEGMENT_RELEASE 6u /* client: `argument` = index is the server's again */
 #define COROIPC_RECORD_RESPONSE 7u        /* server */
 #define COROIPC_RECORD_DISPATCH 8u        /* server */
-#define COROIPC_RECORD_SEGMENT_GRANT 9u   /* server: `argument` = index, `status` = coroipc_status,
-                                             `correlation` as in the WANT; payload u32 bytes */
+#define COROIPC_RECORD_SEGMENT_GRANT                           \
+  9u /* server: `argument` = index, `status` = coroipc_status, \
+        `correlation` as in the WANT; payload u32 bytes */
 
 #define COROIPC_FLAG_SEGMENT 1u /* the payload is a coroipc_segment_reference */
 
-/* 16 bytes. `offset + bytes` lies inside segment `index`; checked without overflow by the reader. */
+/* 16 bytes. `offset + bytes` lies inside segment `index`; checked without overflow by the reader.
+ */
 struct coroipc_segment_reference {
   uint32_t index;
   uint32_t offset;
@@ -197,11 +206,13 @@ struct coroipc_segment_reference {
 #define COROIPC_RECORD_BYTES 24u
 #define COROIPC_PAD_RECORD_BYTES 8u
 
-/* Sum of all sizes that both sides must agree on; part of the handshake (after LMDB's lock format). */
-#define COROIPC_LAYOUT                                                                       \
-  ((uint16_t)(sizeof(struct coroipc_control) + sizeof(struct coroipc_record) * 3u +          \
-              sizeof(struct coroipc_setup_request) * 5u + sizeof(struct coroipc_setup_reply) * 7u + \
-              sizeof(struct coroipc_segment_message) * 11u +                                 \
+/* Sum of all sizes that both sides must agree on; part of the handshake (after LMDB's lock format).
+ */
+#define COROIPC_LAYOUT                                                              \
+  ((uint16_t)(sizeof(struct coroipc_control) + sizeof(struct coroipc_record) * 3u + \
+              sizeof(struct coroipc_setup_request) * 5u +                           \
+              sizeof(struct coroipc_setup_reply) * 7u +                             \
+              sizeof(struct coroipc_segment_message) * 11u +                        \
               sizeof(struct coroipc_segment_reference) * 13u))
 
 COROIPC_STATIC_ASSERT(sizeof(struct coroipc_setup_request) == 64, "setup request is 64 bytes");

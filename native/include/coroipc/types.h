@@ -30,13 +30,13 @@ enum coroipc_status_code {
   COROIPC_DISCONNECTED = 11,    /* the connection was closed in order, by either side */
   COROIPC_UNKNOWN_OUTCOME = 12, /* the peer went away with this request in flight */
   COROIPC_TIMED_OUT = 13,
-  COROIPC_ABORTED = 14,     /* cancelled by the caller */
-  COROIPC_FULL = 15,        /* no room now; not queued */
-  COROIPC_TOO_LARGE = 16,   /* above the negotiated maximum, or the buffer given is too small */
-  COROIPC_LEASE_HELD = 17,  /* the lease of this channel stands in the way */
-  COROIPC_FORKED = 18,      /* a forked child used its parent's connection */
-  COROIPC_NO_HANDLER = 19,  /* the service has no handler for this id */
-  COROIPC_HANDLER_FAILED = 20,   /* the handler threw */
+  COROIPC_ABORTED = 14,        /* cancelled by the caller */
+  COROIPC_FULL = 15,           /* no room now; not queued */
+  COROIPC_TOO_LARGE = 16,      /* above the negotiated maximum, or the buffer given is too small */
+  COROIPC_LEASE_HELD = 17,     /* the lease of this channel stands in the way */
+  COROIPC_FORKED = 18,         /* a forked child used its parent's connection */
+  COROIPC_NO_HANDLER = 19,     /* the service has no handler for this id */
+  COROIPC_HANDLER_FAILED = 20, /* the handler threw */
   COROIPC_HANDLER_REJECTED = 21, /* the handler's promise rejected */
   COROIPC_HANDLER_ASYNC = 22,    /* a promise was returned where none can settle (blocking loop) */
   COROIPC_ANSWER_INVALID = 23,   /* the handler's answer is neither bytes nor a list of bytes */
@@ -53,9 +53,9 @@ typedef int coroipc_status; /* enum coroipc_status_code */
 
 /* errno of the last COROIPC_SYSTEM, COROIPC_NO_MEMORY of this thread, and the call that set it. */
 COROIPC_API int coroipc_errno(void);
-COROIPC_API const char *coroipc_syscall(void);
-COROIPC_API const char *coroipc_status_text(coroipc_status status);
-COROIPC_API const char *coroipc_status_name(coroipc_status status); /* "PEER_DEAD" */
+COROIPC_API const char* coroipc_syscall(void);
+COROIPC_API const char* coroipc_status_text(coroipc_status status);
+COROIPC_API const char* coroipc_status_name(coroipc_status status); /* "PEER_DEAD" */
 /* coroipc's cs_error_t for a status (1 CS_OK, 2 LIBRARY, 6 TRY_AGAIN, 7 INVALID_PARAM, ...). */
 COROIPC_API int coroipc_status_to_cs_error(coroipc_status status);
 
@@ -72,7 +72,7 @@ struct coroipc_credentials {
   gid_t gid;
   int pidfd;
   uint32_t group_count;
-  const gid_t *groups;
+  const gid_t* groups;
 };
 
 /* -- batches: many messages for one call ----------------------------------------------------------
@@ -100,28 +100,31 @@ enum coroipc_kind {
   COROIPC_KIND_RESPONSE = 4, /* group receives; server sends */
   COROIPC_KIND_DISPATCH = 5, /* group receives; server sends */
   /* events */
-  COROIPC_KIND_AUTHORIZE = 16, /* server: `id` = service asks; answer by coroipcs_authorize */
-  COROIPC_KIND_CONNECTED = 17, /* server: handshake done; group: connect_start succeeded */
+  COROIPC_KIND_AUTHORIZE = 16,    /* server: `id` = service asks; answer by coroipcs_authorize */
+  COROIPC_KIND_CONNECTED = 17,    /* server: handshake done; group: connect_start succeeded */
   COROIPC_KIND_DISCONNECTED = 18, /* `argument` = coroipc_status why; last entry of a connection */
   COROIPC_KIND_DRAIN = 19,        /* server: the dispatch backlog has room again */
   COROIPC_KIND_FLOW_CONTROL = 20, /* group: `argument` = new state 0 or 1 */
   COROIPC_KIND_CONNECT_FAILED = 21, /* group: `argument` = coroipc_status; last entry */
-  COROIPC_KIND_BUFFER = 22, /* group: buffer of `correlation` is there; `segment`, `argument` = status */
-  COROIPC_KIND_SLOT_FREE = 23, /* group: the late answer of a cancelled request came; slot reusable */
+  COROIPC_KIND_BUFFER =
+      22, /* group: buffer of `correlation` is there; `segment`, `argument` = status */
+  COROIPC_KIND_SLOT_FREE =
+      23, /* group: the late answer of a cancelled request came; slot reusable */
   COROIPC_KIND_AUTHORIZE_ENDED = 24, /* server: the peer left, or the wait for authorize ended */
-  COROIPC_KIND_ROOM = 25 /* group: queued requests have drained; FULL is over */
+  COROIPC_KIND_ROOM = 25             /* group: queued requests have drained; FULL is over */
 };
 
 #define COROIPC_IN_ARENA 0u
-#define COROIPC_IN_BLOCK 1u   /* payload is blocks[row]: owned by the receiver, coroipc_block_free */
+#define COROIPC_IN_BLOCK 1u   /* payload is blocks[row]: owned by the receiver, coroipc_block_free \
+                               */
 #define COROIPC_IN_SEGMENT 2u /* payload lies in a segment: trusted peers only, or own buffers */
 
 struct coroipc_batch {
-  struct coroipc_entry *entries;
-  void **blocks; /* as many as entries; NULL where the payload is not a block */
+  struct coroipc_entry* entries;
+  void** blocks; /* as many as entries; NULL where the payload is not a block */
   uint32_t capacity;
   uint32_t count; /* set by receive */
-  uint8_t *arena; /* private memory of the receiver; payloads start 8-aligned */
+  uint8_t* arena; /* private memory of the receiver; payloads start 8-aligned */
   uint32_t arena_bytes;
   uint32_t arena_used; /* set by receive; the caller resets it or moves on */
 };
@@ -129,46 +132,48 @@ struct coroipc_batch {
 /* Payloads of this size and more, and those that do not fit what is left of the arena, arrive as a
  * block of their own from a bounded pool. Any thread may free one. */
 #define COROIPC_BLOCK_BYTES 8192u
-COROIPC_API void coroipc_block_free(void *block);
+COROIPC_API void coroipc_block_free(void* block);
 
-/* -- zero-copy buffers -----------------------------------------------------------------------------
- * Memory of the server's making that both sides map. Valid until released, also after the peer's
- * death and after the connection is closed. Counted: hold and release from any thread. */
+/* -- zero-copy buffers
+ * ----------------------------------------------------------------------------- Memory of the
+ * server's making that both sides map. Valid until released, also after the peer's death and after
+ * the connection is closed. Counted: hold and release from any thread. */
 struct coroipc_buffer;
-COROIPC_API void *coroipc_buffer_data(const struct coroipc_buffer *buffer);
-COROIPC_API uint32_t coroipc_buffer_bytes(const struct coroipc_buffer *buffer);
-COROIPC_API uint32_t coroipc_buffer_index(const struct coroipc_buffer *buffer);
-COROIPC_API void coroipc_buffer_hold(struct coroipc_buffer *buffer);
-COROIPC_API void coroipc_buffer_release(struct coroipc_buffer *buffer);
+COROIPC_API void* coroipc_buffer_data(const struct coroipc_buffer* buffer);
+COROIPC_API uint32_t coroipc_buffer_bytes(const struct coroipc_buffer* buffer);
+COROIPC_API uint32_t coroipc_buffer_index(const struct coroipc_buffer* buffer);
+COROIPC_API void coroipc_buffer_hold(struct coroipc_buffer* buffer);
+COROIPC_API void coroipc_buffer_release(struct coroipc_buffer* buffer);
 
 /* -- statistics -----------------------------------------------------------------------------------
  * Counters since the connection (or the server) began, or since they were last cleared. Gauges
  * (marked so) are never cleared. All uint64_t: TypeScript reads the struct as a BigUint64Array. */
 struct coroipc_stats {
-  uint64_t requests;          /* requests and sends read (server) or written (client) */
-  uint64_t responses;         /* answers written (server) or read (client) */
-  uint64_t dispatches;        /* dispatches written to the ring (server) or read (client) */
-  uint64_t bytes_received;    /* payload bytes */
-  uint64_t bytes_sent;        /* payload bytes */
-  uint64_t backlog_messages;  /* gauge: dispatches (server) or requests (client) that wait for room */
-  uint64_t backlog_bytes;     /* gauge */
-  uint64_t unsent_responses;  /* gauge: answers that wait for room */
-  uint64_t in_flight;         /* gauge: requests without an answer */
-  uint64_t flow_control;      /* gauge: 0 or 1 */
+  uint64_t requests;       /* requests and sends read (server) or written (client) */
+  uint64_t responses;      /* answers written (server) or read (client) */
+  uint64_t dispatches;     /* dispatches written to the ring (server) or read (client) */
+  uint64_t bytes_received; /* payload bytes */
+  uint64_t bytes_sent;     /* payload bytes */
+  uint64_t
+      backlog_messages;   /* gauge: dispatches (server) or requests (client) that wait for room */
+  uint64_t backlog_bytes; /* gauge */
+  uint64_t unsent_responses;   /* gauge: answers that wait for room */
+  uint64_t in_flight;          /* gauge: requests without an answer */
+  uint64_t flow_control;       /* gauge: 0 or 1 */
   uint64_t flow_control_count; /* times it was switched on */
-  uint64_t overload;          /* dispatches refused with FULL */
-  uint64_t dropped;           /* dispatches dropped by policy */
-  uint64_t invalid_requests;  /* no handler, refused, protocol */
-  uint64_t send_retries;      /* times a record found no room at once */
-  uint64_t receive_retries;   /* blocking waits that woke for nothing */
+  uint64_t overload;           /* dispatches refused with FULL */
+  uint64_t dropped;            /* dispatches dropped by policy */
+  uint64_t invalid_requests;   /* no handler, refused, protocol */
+  uint64_t send_retries;       /* times a record found no room at once */
+  uint64_t receive_retries;    /* blocking waits that woke for nothing */
   uint64_t doorbells_sent;
   uint64_t doorbells_received;
-  uint64_t sleeps;            /* times this side armed and slept */
-  uint64_t segments;          /* gauge: extra segments alive */
-  uint64_t segment_bytes;     /* gauge */
-  uint64_t late_responses;    /* answers that came after their request was given up */
-  uint64_t cancelled;         /* requests given up (client) or cancelled by the client (server) */
-  uint64_t connections;       /* gauge, server: established connections; connection: 1 while open */
+  uint64_t sleeps;         /* times this side armed and slept */
+  uint64_t segments;       /* gauge: extra segments alive */
+  uint64_t segment_bytes;  /* gauge */
+  uint64_t late_responses; /* answers that came after their request was given up */
+  uint64_t cancelled;      /* requests given up (client) or cancelled by the client (server) */
+  uint64_t connections;    /* gauge, server: established connections; connection: 1 while open */
   uint64_t connections_total;
   uint64_t connections_refused; /* denied, over a limit, unknown service, bad handshake */
   uint64_t protocol_errors;     /* peers that were cut off */
@@ -176,8 +181,9 @@ struct coroipc_stats {
 };
 #define COROIPC_STATS_WORDS (sizeof(struct coroipc_stats) / sizeof(uint64_t))
 
-/* Log line, level as in pino: 20 debug, 30 info, 40 warn, 50 error. Called from whoever found it. */
-typedef void (*coroipc_log_fn)(void *context, int level, const char *text);
+/* Log line, level as in pino: 20 debug, 30 info, 40 warn, 50 error. Called from whoever found it.
+ */
+typedef void (*coroipc_log_fn)(void* context, int level, const char* text);
 
 #ifdef __cplusplus
 }
