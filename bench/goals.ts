@@ -1,6 +1,6 @@
 // What the project promises itself about speed, each as one line of the verdict: the goal, what was
 // seen, whether it is met. Speed never fails a run; the reader decides.
-import { doubts, type ResultRow } from './result.js'
+import { type Doubt, doubtsOf, type ResultRow } from './result.js'
 
 export interface Verdict {
   readonly goal: string
@@ -8,14 +8,12 @@ export interface Verdict {
   /** null: this run did not measure it. */
   readonly met: boolean | null
   /** Of the rows that it rests on. */
-  readonly doubts: readonly string[]
+  readonly doubts: readonly Doubt[]
 }
 
 const OURS = 'coroipc'
 const FLOOR = 'floor-c'
 const NET = 'node-net'
-
-const doubtsOf = (row: ResultRow): string[] => doubts(row).map((text) => `${row.subject}: ${text}`)
 
 type Pick = Partial<ResultRow>
 
@@ -39,7 +37,7 @@ function latencyRatio(goal: string, ours: Pick, other: Pick, atMost: number): Go
       return {
         seen: `${ratio.toFixed(2)} x (${us(a.p50_us)} / ${us(b.p50_us)})`,
         met: ratio <= atMost,
-        doubts: [a, b].flatMap(doubtsOf),
+        doubts: [...new Set([a, b].flatMap(doubtsOf))],
       }
     },
   }
@@ -58,7 +56,7 @@ function aheadOfNet(goal: string, ours: Pick, net: Pick, figure: 'p50_us' | 'per
       return {
         seen: `${better.toFixed(1)} x better (${show(x)} / ${show(y)})`,
         met: better > 1,
-        doubts: [a, b].flatMap(doubtsOf),
+        doubts: [...new Set([a, b].flatMap(doubtsOf))],
       }
     },
   }

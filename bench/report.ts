@@ -2,7 +2,7 @@
 import Table from 'cli-table3'
 import type { Verdict } from './goals.js'
 import type { Machine } from './machine.js'
-import { doubts, type ResultRow } from './result.js'
+import { doubtsOf, type ResultRow } from './result.js'
 import type { Subject } from './subject.js'
 
 export interface Report {
@@ -88,7 +88,10 @@ export function rowsText(rows: readonly ResultRow[], repetitions: number): strin
 function remark(row: ResultRow): string {
   const parts: string[] = []
   if (row.error !== null) parts.push('FAILED')
-  parts.push(...doubts(row))
+  for (const doubt of doubtsOf(row)) {
+    const mean = `mean ${row.meanOverP50?.toFixed(1)} x p50`
+    parts.push(doubt === 'held up' ? `held up (${mean})` : doubt)
+  }
   if (row.serverCpuPercent !== null && row.clientCpuPercent !== null) {
     const [server, client] = [row.serverCpuPercent.toFixed(3), row.clientCpuPercent.toFixed(3)]
     parts.push(`CPU: server ${server} %, client ${client} %`)
@@ -101,9 +104,9 @@ export function verdictText(verdicts: readonly Verdict[]): string {
     head: ['goal', 'seen', 'met'],
     ...layout,
   })
-  for (const { goal, seen, met, doubts: found } of verdicts) {
+  for (const { goal, seen, met, doubts } of verdicts) {
     const word = met === null ? '-' : met ? 'yes' : 'no'
-    table.push([goal, seen, found.length === 0 ? word : `${word} (${found.join('; ')})`])
+    table.push([goal, seen, doubts.length === 0 ? word : `${word} (${doubts.join(', ')})`])
   }
   return table.toString()
 }

@@ -35,13 +35,14 @@ export interface ResultRow {
   readonly error: string | null
 }
 
-/** What a reader must know before trusting a row; empty: nothing. */
-export function doubts(row: ResultRow): string[] {
-  const found: string[] = []
-  if (row.disturbed) found.push('disturbed')
-  if (row.meanOverP50 !== null && row.meanOverP50 > HELD_UP_MEAN)
-    found.push(`mean ${row.meanOverP50.toFixed(1)} x p50`)
-  return found
+/** What a reader must know before trusting a row. */
+export type Doubt = 'disturbed' | 'held up'
+
+export function doubtsOf(row: ResultRow): Doubt[] {
+  const doubts: Doubt[] = []
+  if (row.disturbed) doubts.push('disturbed')
+  if (row.meanOverP50 !== null && row.meanOverP50 > HELD_UP_MEAN) doubts.push('held up')
+  return doubts
 }
 
 export class RowResults {
