@@ -52,6 +52,7 @@ bool coroipcc_connection::Reads(uint32_t in) const {
 }
 
 bool coroipcc_connection::MoreToDo(coroipc::Sink& sink) {
+  if (keeping_) return false;  // rows of events are for those who receive them
   const uint32_t flow = coroipc::LoadRelaxed(control_->server.flow_control) != 0 ? 1 : 0;
   if (flow != flow_seen_) {
     flow_seen_ = flow;
@@ -61,7 +62,6 @@ bool coroipcc_connection::MoreToDo(coroipc::Sink& sink) {
     row.argument = flow;
     loop_.PushEvent(row);
   }
-  if (keeping_) return false;
   auto& batch = static_cast<coroipc::BatchSink&>(sink);
   while (!kept_answers_.empty()) {
     if (!batch.Give(kept_answers_.front().row, kept_answers_.front().block)) return true;

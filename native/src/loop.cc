@@ -23,6 +23,8 @@ constexpr uint64_t kSpinSliceNs = 50000;
 constexpr uint64_t kRecentNs = 200000;
 constexpr uint64_t kGapCapNs = 10 * kMillisecond;
 constexpr uint32_t kDisarmMax = 64;
+constexpr uint32_t kManyHot = 32;    // looking at this many takes longer than looking at the clock
+constexpr uint32_t kAgePerTurn = 4;
 constexpr int kEventsPerLook = 64;
 
 class Inside {
@@ -356,6 +358,20 @@ bool Loop::LookAtHot() {
   return found;
 }
 
+// Under steady work Look never comes to its end, where idle ones are armed: a few of the oldest each turn.
+void Loop::AgeHot() {
+  for (uint32_t n = 0; n < kAgePerTurn && hot_.first != nullptr; ++n) {
+    Connection& connection = *hot_.first;
+    if (now_ - std::min(now_, connection.active_ns) < kRecentNs) return;
+    Remove(connection);
+    if (connection.Arm()) {
+      Push(armed_, connection, Connection::List::kArmed);
+    } else {
+      Push(ready_[connection.priority], connection, Connection::List::kReady);
+    }
+  }
+}
+
 void Loop::WorkFound() {
   if (idle_since_ == 0) return;
   const uint64_t gap = std::min(now_ - std::min(now_, idle_since_), kGapCapNs);
@@ -364,6 +380,7 @@ void Loop::WorkFound() {
 }
 
 Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
+  if (forked()) return COROIPC_FORKED;
   Guard guard(*this);
   batch->count = 0;
   batch->arena_used = 0;
@@ -399,6 +416,7 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
     }
   }
   // Ends of turns make events: hand them out now when there is room, else next time.
+  AgeHot();
   HandOutEvents(sink);
   const bool more = AnyReady() || !events_.empty();
   if (!more) {
@@ -423,6 +441,7 @@ uint64_t Loop::Budget(uint64_t asked) const {
 }
 
 Status Loop::Look(uint64_t budget_ns) {
+  if (forked()) return COROIPC_FORKED;
   Guard guard(*this);
   const Inside inside(inside_);
   TakeReturns();
@@ -459,7 +478,7 @@ Status Loop::Look(uint64_t budget_ns) {
       } else {
         Pause();
       }
-      if ((n & 15u) != 0) continue;
+      if (hot_.count < kManyHot && (n & 15u) != 0) continue;
       now_ = NowNs();
       if (now_ - start >= budget) break;
       if (now_ - fds >= kSpinSliceNs) {

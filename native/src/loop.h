@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "connection.h"
 #include "fd.h"
+#include "fork_guard.h"
 #include "status.h"
 
 namespace coroipc {
@@ -62,6 +63,7 @@ class Loop {
     if (threads_) pthread_mutex_unlock(&mutex_);
   }
   bool threads() const { return threads_; }
+  bool forked() const { return guard_.forked(); }  // a child must not touch its parent's
   pthread_mutex_t* mutex() { return &mutex_; }
 
   int fd() const { return epoll_.get(); }
@@ -139,11 +141,13 @@ class Loop {
   void TakeReturns();
   bool AnyReady() const { return ready_[0].count + ready_[1].count + ready_[2].count != 0; }
   bool LookAtHot();
+  void AgeHot();
   void SignalReady();
   void ClearSignal();
   uint64_t Budget(uint64_t asked) const;
   void WorkFound();
 
+  ForkGuard guard_;
   bool threads_ = false;
   int wait_ = COROIPC_WAIT_ADAPTIVE;
   bool one_cpu_ = false;

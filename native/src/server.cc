@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kAcceptsPerTurn = 64;
 constexpr uint64_t kAcceptPauseNs = 100 * kMillisecond;
+constexpr size_t kAccountsKept = 1024;
 constexpr uid_t kUnmappedUid = 65534;
 
 uint32_t OrDefault(uint32_t value, uint32_t standard) { return value == 0 ? standard : value; }
@@ -97,6 +98,10 @@ void coroipcs_server::StopListening() {
 }
 
 Account& coroipcs_server::AccountOf(uid_t uid) {
+  // Uids that came and went: many can be had in user namespaces.
+  if (accounts.size() > kAccountsKept) {
+    std::erase_if(accounts, [](const auto& entry) { return entry.second.objects == 0; });
+  }
   Account& account = accounts[uid];
   account.uid = uid;
   account.limit = options.bytes_per_uid;

@@ -22,6 +22,7 @@ struct Account {
   uid_t uid = 0;
   uint32_t connections = 0;
   uint32_t handshakes = 0;
+  uint32_t objects = 0;  // connections that point here
   uint64_t bytes = 0;
   uint64_t limit = 0;
 

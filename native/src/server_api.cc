@@ -80,7 +80,7 @@ coroipc_status coroipcs_close(struct coroipcs_server* server) {
 }
 
 void coroipcs_destroy(struct coroipcs_server* server) {
-  if (server == nullptr) return;
+  if (server == nullptr || server->forked()) return;  // the parent's: not ours to end
   server->Lock();
   server->StopListening();
   server->EndAll(COROIPC_DISCONNECTED);

@@ -36,6 +36,7 @@ coroipcs_connection::coroipcs_connection(coroipcs_server& owner, Account& payer,
   ++account.handshakes;
   ++server.handshakes;
   ++server.objects;
+  ++account.objects;
   server.pending.push_back(this);
 }
 
@@ -259,6 +260,7 @@ void coroipcs_connection::Release() {
   for (size_t i = 0; i < COROIPC_STATS_WORDS; ++i) total[i] += one[i];
   if (service_entry != nullptr) --service_entry->connections;
   coroipcs_server& owner = server;
+  --account.objects;
   loop_.Bury(*this);
   if (--owner.objects == 0 && owner.destroyed) delete &owner;
 }
@@ -457,6 +459,7 @@ void coroipcs_connection::FlushNow() {
 Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t status,
                                     const struct iovec* parts, uint32_t count,
                                     coroipc_buffer* buffer, uint32_t offset, uint32_t bytes) {
+  if (forked()) return COROIPC_FORKED;
   if (phase_ != Phase::kOpen) return status_ == COROIPC_OK ? COROIPC_DISCONNECTED : status_;
   const uint32_t slot = coroipc::SlotOf(correlation);
   if (!slots.valid(slot)) return COROIPC_INVALID_ARGUMENT;
@@ -520,6 +523,7 @@ Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t s
 Status coroipcs_connection::Dispatch(uint16_t id, const struct iovec* parts, uint32_t count,
                                      coroipc_buffer* buffer, uint32_t offset, uint32_t bytes,
                                      bool promised) {
+  if (forked()) return COROIPC_FORKED;
   if (phase_ != Phase::kOpen) return status_ == COROIPC_OK ? COROIPC_DISCONNECTED : status_;
   if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
   if (buffer != nullptr && (!Owns(buffer) || uint64_t{offset} + bytes > buffer->segment.bytes())) {
