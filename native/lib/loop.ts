@@ -12,6 +12,7 @@
  * Receiving: a payload is a view of the slab and the receiver's own for ever. The slab is filled by
  * bumping and replaced, never reused, when less than `SLAB_RESERVE` bytes are left after a batch.
  */
+import { markAsUntransferable } from 'node:worker_threads'
 import type { Addon, Bytes, Loop, OnBatch, OnSent } from './addon.js'
 import { In, Row, Word } from './addon.js'
 
@@ -28,6 +29,16 @@ export const SLAB_RESERVE = 16384
 const ROWS = 256
 const EMPTY: Bytes = new Uint8Array(0)
 const settled: Promise<void> = Promise.resolve()
+
+/**
+ * Unzeroed, as Node's own pool is: only what was copied there is ever handed out. And like that pool never
+ * transferred: `postMessage(payload, [payload.buffer])` of one message would empty all others in it.
+ */
+function newSlab(): ArrayBuffer {
+  const slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer
+  markAsUntransferable(slab)
+  return slab
+}
 
 /** A row that the native side did not take: what it was, and why. `payload` is a copy. */
 export interface FailedRow {
@@ -89,7 +100,7 @@ export class MessageLoop {
       this.#flushQueued = false
       this.flush()
     }
-    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer
+    this.slab = newSlab()
     addon.setSlab(this.handle, this.slab)
   }
 
@@ -102,8 +113,7 @@ export class MessageLoop {
   renew(): void {
     if ((this.words[Word.slabPosition] as number) <= SLAB_BYTES - SLAB_RESERVE) return
     if (this.#destroyed) return
-    // Unzeroed, as Node's own pool is: only what was copied there is ever handed out.
-    this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer
+    this.slab = newSlab()
     this.#addon.setSlab(this.handle, this.slab)
   }
 
