@@ -148,13 +148,13 @@ if (!isMainThread) {
     server.unref()
     scenarios[scenario]?.({ scenario, server: name })
   } else {
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 3; round++) {
       const worker = new Worker(new URL(import.meta.url), {
         workerData: { scenario, server: name },
       })
       worker.on('message', () => {
         // Well inside the call: what it waits for is a slice of 50 ms.
-        setTimeout(() => void worker.terminate(), round * 20)
+        setTimeout(() => void worker.terminate(), round * 25)
       })
       worker.on('error', (error) => console.log(`error ${error.message}`))
       const code = await new Promise<number>((resolve) => worker.once('exit', resolve))

@@ -53,6 +53,6 @@ for (const [scenario, ended] of inWorker) {
     const { code, out, err } = await run('worker', scenario)
     t.equal(err, '')
     t.equal(code, 0)
-    t.equal(out, `${ended}\n`.repeat(5) + 'survived\n')
+    t.equal(out, `${ended}\n`.repeat(3) + 'survived\n')
   })
 }
