@@ -218,3 +218,83 @@ t.test('timers, immediates and other fds have their turn while messages pour', a
   clearInterval(interval)
   t.ok(echoed > 0)
 })
+
+t.test(
+  'poll callbacks name the fds; a callback that throws or destroys does no harm',
+  async (t) => {
+    const fds = new Map<number, number>()
+    let listener = -1
+    let last = false
+    const name = freshName()
+    const atServer = new Rows()
+    const { handle } = openServer(name, (row) => atServer.add(row), undefined, {
+      acceptAdd(_fd, cookie) {
+        listener = cookie
+      },
+      dispatchAdd(_fd, events, cookie) {
+        fds.set(cookie, events)
+      },
+      dispatchModify(_fd, events, cookie) {
+        fds.set(cookie, events)
+      },
+      dispatchDestroy(_fd, cookie) {
+        fds.delete(cookie)
+        if (!last) return
+        addon.serverDestroy(handle)
+        throw new Error('thrown by dispatchDestroy')
+      },
+    }).loop
+    t.equal(addon.fd(handle), -1)
+    t.not(listener, -1)
+    const drive = setInterval(() => {
+      addon.handlerAccept(handle, listener)
+      for (const [cookie, events] of fds) addon.handlerDispatch(handle, cookie, events)
+      while (addon.pump(handle) === 1);
+    }, 1)
+    const atClient = new Rows()
+    const group = openGroup((row) => atClient.add(row))
+    addon.attach(group.loop.handle)
+    t.teardown(() => addon.groupDestroy(group.loop.handle))
+    const here = addon.connectStart(group.loop.handle, name, connectOptions, 5000)
+    await atClient.next(Kind.connected)
+    t.ok(fds.size > 0)
+    addon.sendRow(group.loop.handle, here, Kind.send, 6, 0, 0, bytes(5, 5))
+    t.match(await atServer.next(Kind.send), { id: 6, payload: bytes(5, 5) })
+    clearInterval(drive)
+    const errors: Error[] = []
+    process.setUncaughtExceptionCaptureCallback((error) => errors.push(error))
+    last = true
+    addon.serverClose(handle)
+    process.setUncaughtExceptionCaptureCallback(null)
+    t.match(errors[0], { message: 'thrown by dispatchDestroy' })
+    t.equal(addon.serverClose(handle), -Status.INVALID_ARGUMENT, 'the loop is gone')
+    await atClient.next(Kind.disconnected)
+  },
+)
+
+t.test('wait and pump are a loop of their own', async (t) => {
+  const name = freshName()
+  const server = openServer(name, (row, self) => {
+    if (row.kind === Kind.request)
+      self.post(row.connection, Kind.response, {
+        correlation: row.correlation,
+        payload: row.payload,
+      })
+  })
+  let answered = 0
+  const group = openGroup((row, self) => {
+    if (row.kind === Kind.response) answered++
+    if (row.kind === Kind.connected || row.kind === Kind.response)
+      self.post(row.connection, Kind.request, { payload: bytes(8, 8) })
+  })
+  t.teardown(() => {
+    addon.groupDestroy(group.loop.handle)
+    addon.serverDestroy(server.loop.handle)
+  })
+  addon.connectStart(group.loop.handle, name, connectOptions, 5000)
+  while (answered < 100) {
+    for (const { loop } of [server, group])
+      if (addon.wait(loop.handle, 1) === 1) addon.pump(loop.handle)
+  }
+  t.ok(answered >= 100)
+})

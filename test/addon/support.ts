@@ -6,6 +6,7 @@ import {
   Kind,
   type Loop,
   type NativeConnectOptions,
+  type NativePoll,
   type NativeServerOptions,
   Row,
   Status,
@@ -171,10 +172,11 @@ export function openServer(
   name: string,
   onRow: (row: Received, server: Party) => void,
   onSent: (rows: number) => void = () => {},
+  poll?: NativePoll,
 ): Party {
   const server = party(
     true,
-    (onBatch, sent) => addon.serverCreate(serverOptions, onBatch, sent, undefined),
+    (onBatch, sent) => addon.serverCreate(serverOptions, onBatch, sent, poll),
     (row, self) => {
       if (row.kind === Kind.authorize)
         addon.authorize(self.loop.handle, row.connection, Status.OK, true)
