@@ -183,6 +183,7 @@ struct coroipcc_connection final : coroipc::Connection {
   template <typename Done>
   coroipc::Status Lead(Done done, uint64_t deadline_ns);
   uint64_t SpinBudget() const;
+  void LearnAnswer(uint64_t took_ns);
   void SignalOwnFd();
   void Finished();  // someone's wait may be over
 
@@ -211,6 +212,7 @@ struct coroipcc_connection final : coroipc::Connection {
   bool leader_sleeps_ = false;
   pthread_cond_t changed_;
   coroipc::Fd leader_wake_;
+  uint32_t calls_ = 0;
   uint64_t answer_ns_ = 20000;  // learnt: how long an answer takes
   coroipc::Fd own_epoll_, own_event_;
   bool own_signalled_ = false;

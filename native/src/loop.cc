@@ -23,7 +23,7 @@ constexpr uint64_t kSpinSliceNs = 50000;
 constexpr uint64_t kRecentNs = 200000;
 constexpr uint64_t kGapCapNs = 10 * kMillisecond;
 constexpr uint32_t kDisarmMax = 64;
-constexpr uint32_t kManyHot = 32;    // looking at this many takes longer than looking at the clock
+constexpr uint32_t kManyHot = 32;  // looking at this many takes longer than looking at the clock
 constexpr uint32_t kAgePerTurn = 4;
 constexpr int kEventsPerLook = 64;
 
@@ -358,7 +358,8 @@ bool Loop::LookAtHot() {
   return found;
 }
 
-// Under steady work Look never comes to its end, where idle ones are armed: a few of the oldest each turn.
+// Under steady work Look never comes to its end, where idle ones are armed: a few of the oldest
+// each turn.
 void Loop::AgeHot() {
   for (uint32_t n = 0; n < kAgePerTurn && hot_.first != nullptr; ++n) {
     Connection& connection = *hot_.first;
@@ -389,7 +390,8 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
   FreeBuried();
   TakeReturns();
   if (look_at_fds || now_ - looked_at_fds_ > kFdLookNs) LookAtFds();
-  LookAtHot();
+  // Look has just done it when it found something; under steady work nobody else does.
+  if (!AnyReady() || (turn_ & 3u) == 0) LookAtHot();
   BatchSink sink(batch);
   HandOutEvents(sink);
   if (AnyReady()) WorkFound();
@@ -449,9 +451,7 @@ Status Loop::Look(uint64_t budget_ns) {
     if (budget_ns == 0) SignalReady();
     return COROIPC_AGAIN;
   }
-  if (LookAtHot()) {
-    now_ = NowNs();
-    WorkFound();
+  if (LookAtHot()) {  // Receive reads the clock, and learns from it
     if (budget_ns == 0) SignalReady();
     return COROIPC_AGAIN;
   }
@@ -462,11 +462,7 @@ Status Loop::Look(uint64_t budget_ns) {
     if (idle_since_ == 0) idle_since_ = start;
     uint64_t fds = start;
     for (uint32_t n = 1;; ++n) {
-      if (LookAtHot()) {
-        now_ = NowNs();
-        WorkFound();
-        return COROIPC_AGAIN;
-      }
+      if (LookAtHot()) return COROIPC_AGAIN;
       if (threads_) {
         // Others may send meanwhile; nothing below relies on what was seen before.
         inside_ = false;
