@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "check.h"
+#include "deny.h"
 #include "socket.h"
 
 using namespace coroipc;
@@ -325,15 +326,27 @@ TEST("a user namespace does not hide who a client is, and shows outsiders as 655
   CHECK_EQ(uid, geteuid());
 }
 
-TEST("credentials of a message that names who we knew change nothing") {
-  Pair pair;
-  Credentials credentials;
-  REQUIRE(credentials.FromPeer(pair.a.get()) == COROIPC_OK);
-  const int pidfd = credentials.pidfd();
-  const auto groups = Groups(credentials);
-  CHECK_EQ(credentials.Replace({.pid = getpid(), .uid = geteuid(), .gid = getegid()}), COROIPC_OK);
-  CHECK_EQ(credentials.pidfd(), pidfd);
-  CHECK(Groups(credentials) == groups);
+TEST(
+    "credentials of a message that names who we knew change nothing; another uid drops the "
+    "groups") {
+  CHECK(InChild([] {
+    const gid_t groups[] = {7, 8};
+    if (geteuid() == 0) REQUIRE(setgroups(2, groups) == 0);  // else those that the user has
+    Pair pair;
+    Credentials credentials;
+    REQUIRE(credentials.FromPeer(pair.a.get()) == COROIPC_OK);
+    const int pidfd = credentials.pidfd();
+    CHECK_EQ(credentials.Replace({.pid = getpid(), .uid = geteuid(), .gid = getegid()}),
+             COROIPC_OK);
+    CHECK_EQ(credentials.pidfd(), pidfd);
+    CHECK(Groups(credentials) == OwnGroups());
+    // The same process: its pidfd stays.
+    CHECK_EQ(credentials.Replace({.pid = getpid(), .uid = 5, .gid = getegid()}), COROIPC_OK);
+    CHECK_EQ(credentials.view().uid, 5u);
+    CHECK_EQ(credentials.pidfd(), pidfd);
+    CHECK_EQ(credentials.view().group_count, 0u);
+    CHECK(credentials.view().groups == nullptr);
+  }));
 }
 
 TEST("a server on an inherited socket is known by its message, as the process that it is") {
@@ -423,13 +436,67 @@ TEST("a sender outside of our pid namespace has no pidfd, and not that of somebo
   CHECK_EQ(credentials.view().pidfd, -1);
 }
 
-TEST("the same process with another uid keeps its pidfd and loses its groups") {
-  Pair pair;
-  Credentials credentials;
-  REQUIRE(credentials.FromPeer(pair.a.get()) == COROIPC_OK);
-  const int pidfd = credentials.pidfd();
-  CHECK_EQ(credentials.Replace({.pid = getpid(), .uid = 5, .gid = getegid()}), COROIPC_OK);
-  CHECK_EQ(credentials.view().uid, 5u);
-  CHECK_EQ(credentials.pidfd(), pidfd);
-  CHECK_EQ(credentials.view().group_count, 0u);
+// -- older kernels, and filters of system calls
+// ----------------------------------------------------
+
+constexpr uint32_t kPeerPidfd = 77;  // SO_PEERPIDFD
+
+TEST("a kernel without SO_PEERPIDFD has the pidfd of the number, without pidfd_open(2) none") {
+  const Address address = Name();
+  Listener listener;
+  REQUIRE(listener.Open(address) == COROIPC_OK);
+  Client client(address);
+  Fd peer;
+  REQUIRE(WaitAccept(listener, &peer) == COROIPC_OK);
+  CHECK(InChild([&] {
+    REQUIRE(Deny(SYS_getsockopt, ENOPROTOOPT, DenyWhen::kEqual, 2, kPeerPidfd));
+    Credentials credentials;
+    CHECK_EQ(credentials.FromPeer(peer.get()), COROIPC_OK);
+    CHECK_EQ(credentials.view().pid, client.pid());
+    CHECK(credentials.pidfd() >= 0);
+    CHECK_EQ(fcntl(credentials.pidfd(), F_GETFD), FD_CLOEXEC);
+    CHECK(!Ended(credentials.pidfd(), 0));
+    for (int error : {EPERM, ENOSYS}) {
+      REQUIRE(Deny(SYS_pidfd_open, error));
+      CHECK_EQ(credentials.FromPeer(peer.get()), COROIPC_OK);
+      CHECK_EQ(credentials.view().pid, client.pid());
+      CHECK_EQ(credentials.pidfd(), -1);
+      CHECK_EQ(credentials.view().pidfd, -1);
+    }
+  }));
+  // And a process that is gone has none.
+  client.Kill();
+  CHECK(InChild([&] {
+    REQUIRE(Deny(SYS_getsockopt, ENOPROTOOPT, DenyWhen::kEqual, 2, kPeerPidfd));
+    Credentials credentials;
+    CHECK_EQ(credentials.FromPeer(peer.get()), COROIPC_PEER_DEAD);
+    CHECK_EQ(credentials.view().uid, 65534u);
+  }));
+}
+
+TEST("a kernel that says ESRCH or EINVAL of a peer's pidfd means a dead peer") {
+  for (int error : {ESRCH, EINVAL}) {
+    CHECK(InChild([&] {
+      Pair pair;
+      REQUIRE(Deny(SYS_getsockopt, error, DenyWhen::kEqual, 2, kPeerPidfd));
+      Credentials credentials;
+      CHECK_EQ(credentials.FromPeer(pair.a.get()), COROIPC_PEER_DEAD);
+      CHECK_EQ(credentials.view().pidfd, -1);
+    }));
+  }
+}
+
+TEST("a kernel without SO_PEERGROUPS knows no groups; another failure is one") {
+  constexpr uint32_t kPeerGroups = 59;
+  for (int error : {ENOPROTOOPT, EPERM}) {
+    CHECK(InChild([&] {
+      Pair pair;
+      REQUIRE(Deny(SYS_getsockopt, error, DenyWhen::kEqual, 2, kPeerGroups));
+      Credentials credentials;
+      CHECK_EQ(credentials.FromPeer(pair.a.get()),
+               error == ENOPROTOOPT ? COROIPC_OK : COROIPC_SYSTEM);
+      CHECK_EQ(credentials.view().group_count, 0u);
+      CHECK_EQ(credentials.view().pid, error == ENOPROTOOPT ? getpid() : 0);
+    }));
+  }
 }

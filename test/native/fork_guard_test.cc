@@ -1,7 +1,9 @@
 // Guards of parents, children and grandchildren, each asked in a real process of its own.
 #include "fork_guard.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "check.h"
+#include "deny.h"
 
 using namespace coroipc;
 
@@ -29,6 +32,21 @@ bool InChild(Body body) {
 }
 
 }  // namespace
+
+// First: later, this process and its children have the page.
+TEST("a kernel without MADV_WIPEONFORK costs a system call, not the answer") {
+  CHECK(InChild([] {
+    REQUIRE(Deny(SYS_madvise, EINVAL, DenyWhen::kEqual, 2, MADV_WIPEONFORK));
+    ForkGuard parents;
+    CHECK(!parents.forked());
+    CHECK(InChild([&] {
+      ForkGuard childs;
+      CHECK(parents.forked());
+      CHECK(!childs.forked());
+    }));
+    CHECK(!parents.forked());
+  }));
+}
 
 TEST("threads that make the first guards at once agree") {
   std::atomic<bool> go{false};

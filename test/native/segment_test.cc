@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "check.h"
+#include "deny.h"
 
 using namespace coroipc;
 
@@ -103,7 +104,8 @@ TEST("sizes that are no whole number of pages, or none, are refused") {
     Fd fd;
     CHECK_EQ(Segment::Create(bytes, false, &segment, &fd), COROIPC_INVALID_ARGUMENT);
     CHECK(!segment.mapped() && !fd.valid());
-    const Fd good = Memfd(4096, kSeals);
+    const Fd good = Memfd(bytes < 8192 ? static_cast<off_t>(bytes) : 4096, kSeals);
+    REQUIRE(good.valid());
     CHECK(Refused(good.get(), bytes));
   }
 }
@@ -187,6 +189,49 @@ TEST("without address space: NO_MEMORY on both sides and nothing left") {
     CHECK_EQ(Segment::Map(good.get(), kLarge, &segment), COROIPC_NO_MEMORY);
     CHECK(!segment.mapped());
   }));
+}
+
+TEST("memory that is short at prefault is NO_MEMORY there, not SIGBUS later") {
+  for (int error : {ENOSPC, ENOMEM}) {
+    CHECK(InChild([&] {
+      const int before = Mappings();
+      REQUIRE(Deny(SYS_fallocate, error));
+      Segment segment;
+      Fd fd;
+      CHECK_EQ(Segment::Create(kBytes, true, &segment, &fd), COROIPC_NO_MEMORY);
+      CHECK_EQ(coroipc_errno(), error);
+      CHECK(!segment.mapped() && !fd.valid());
+      CHECK_EQ(Mappings(), before);
+      CHECK_EQ(Segment::Create(kBytes, false, &segment, &fd), COROIPC_OK);
+    }));
+  }
+}
+
+TEST("a kernel without MFD_NOEXEC_SEAL makes segments too") {
+  CHECK(InChild([] {
+    REQUIRE(Deny(SYS_memfd_create, EINVAL, DenyWhen::kBitSet, 1, 0x0008));
+    Segment segment;
+    Fd fd;
+    CHECK_EQ(Segment::Create(kBytes, false, &segment, &fd), COROIPC_OK);
+    CHECK_EQ(fcntl(fd.get(), F_GET_SEALS) & kSeals, kSeals);
+  }));
+}
+
+TEST("a segment that cannot be sealed, or not be kept from children, is not made") {
+  for (bool seals : {true, false}) {
+    CHECK(InChild([&] {
+      const int before = Mappings();
+      REQUIRE(seals ? Deny(SYS_fcntl, EPERM, DenyWhen::kEqual, 1, F_ADD_SEALS)
+                    : Deny(SYS_madvise, EPERM, DenyWhen::kEqual, 2, MADV_DONTFORK));
+      Segment segment;
+      Fd fd;
+      CHECK_EQ(Segment::Create(kBytes, false, &segment, &fd), COROIPC_SYSTEM);
+      CHECK_EQ(coroipc_errno(), EPERM);
+      CHECK_STR_EQ(coroipc_syscall(), seals ? "fcntl" : "madvise");
+      CHECK(!segment.mapped() && !fd.valid());
+      CHECK_EQ(Mappings(), before);
+    }));
+  }
 }
 
 TEST("a size that the system does not allow is said by the call that failed") {

@@ -15,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -26,6 +27,7 @@
 #include <vector>
 
 #include "check.h"
+#include "deny.h"
 
 using namespace coroipc;
 
@@ -560,6 +562,42 @@ TEST("whichever fd is missing: NO_MEMORY, and no socket, lock or fd is left") {
   }));
 }
 
+#ifdef SYS_chmod
+TEST("without /proc the mode is 0666 too, or the listener is not opened") {
+  const Place place;
+  CHECK(InChild([&] {
+    umask(077);
+    REQUIRE(Deny(SYS_chmod, ENOENT));
+    Listener listener;
+    const Status status = listener.Open(At(place("s")));
+    if (status == COROIPC_OK) {
+      CHECK_EQ(Mode(place("s")), S_IFSOCK | 0666);
+      return;
+    }
+    CHECK_EQ(status, COROIPC_SYSTEM);  // before 6.6
+    CHECK_STR_EQ(coroipc_syscall(), "chmod");
+    CHECK_EQ(coroipc_errno(), ENOENT);
+  }));
+  CHECK(place.List().empty());
+}
+
+TEST("whichever step fails, a listener leaves neither socket nor lock") {
+  const Place place;
+  for (long call : {SYS_flock, SYS_socket, SYS_bind, SYS_chmod, SYS_listen}) {
+    CHECK(InChild([&] {
+      REQUIRE(Deny(call, EPERM));
+      Listener listener;
+      CHECK_EQ(listener.Open(At(place("s"))), COROIPC_SYSTEM);
+      CHECK_EQ(coroipc_errno(), EPERM);
+      CHECK_EQ(listener.fd(), -1);
+    }));
+    // A lock file that nobody could lock may belong to anybody.
+    const std::vector<std::string> left = place.List();
+    CHECK(call == SYS_flock ? left == std::vector<std::string>{"s.lock"} : left.empty());
+  }
+}
+#endif
+
 TEST("of servers that race for a name, stale or new, exactly one wins") {
   constexpr int kServers = 4, kRounds = 200;
   const Place place;
@@ -597,6 +635,44 @@ TEST("of servers that race for a name, stale or new, exactly one wins") {
     close(done[1]);
     for (pid_t child : children) waitpid(child, nullptr, 0);
     for (int pipe_end : {go[0], results[0], results[1], done[0]}) close(pipe_end);
+  }
+}
+
+TEST("a lock file that its holder removes between our open and our flock is not the lock") {
+  for (bool replaced : {false, true}) {  // by another server, which has no socket yet
+    const Place place;
+    Listener first;
+    REQUIRE(first.Open(At(place("s"))) == COROIPC_OK);
+    const pid_t child = fork();
+    if (child == 0) {
+      first.Close();  // our copies of its fds would keep it alive
+      if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(77);
+      raise(SIGSTOP);
+      Listener second;
+      CHECK_EQ(second.Open(At(place("s"))), replaced ? COROIPC_ADDRESS_IN_USE : COROIPC_OK);
+      CHECK(Exists(place("s.lock")));
+      _exit(check_failures == 0 ? 0 : 1);
+    }
+    Fd lock;
+    int status = 0;
+    bool removed = false;
+    while (waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
+      __ptrace_syscall_info call = {};
+      ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD);
+      if (ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof call, &call) > 0 && !removed &&
+          call.op == PTRACE_SYSCALL_INFO_ENTRY && call.entry.nr == SYS_flock) {
+        first.Close();
+        removed = true;
+        if (replaced) {
+          lock.Reset(open(place("s.lock").c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+          REQUIRE(lock.valid() && flock(lock.get(), LOCK_EX | LOCK_NB) == 0);
+        }
+      }
+      ptrace(PTRACE_SYSCALL, child, nullptr, nullptr);
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) SKIP("no ptrace(2) here");
+    CHECK(removed);
+    CHECK_EQ(status, 0);
   }
 }
 
