@@ -43,8 +43,8 @@ class Listener {
   Status Open(const Address& address);
   Status Adopt(int fd);  // inherited: checks AF_UNIX SOCK_SEQPACKET + SO_ACCEPTCONN, sets CLOEXEC,
                          // listens again; not OK: the fd stays the caller's
-  void Close();  // unlinks our own socket path (compares dev and inode first), unlocks; in a forked
-                 // child only closes fds
+  void Close();  // unlinks our own socket path (compares dev and inode first) and lock file; in a
+                 // forked child only closes fds
   int fd() const { return fd_.get(); }
   const std::string& text() const { return text_; }
   // OK with a CLOEXEC fd; AGAIN when none waits; NO_MEMORY (EMFILE, ENFILE, ENOMEM, ENOBUFS):
@@ -78,8 +78,10 @@ struct Received {
   bool has_credentials = false;
   struct ucred credentials = {};
 };
-// OK, AGAIN (nothing there), PEER_DEAD (end of file or ECONNRESET), PROTOCOL. Received fds are
-// CLOEXEC at birth. `accept_fd` false: any fd in the message is closed and PROTOCOL.
+// OK, AGAIN (nothing there), PEER_DEAD (end of file, an empty message, or ECONNRESET once all that
+// the peer had sent is read), PROTOCOL. Received fds are CLOEXEC at birth. `accept_fd` false: any
+// fd in the message is closed and PROTOCOL. NO_MEMORY: the fd found this process' table full, the
+// message is lost; that is not the peer's fault.
 Status ReceiveMessage(int socket, void* bytes, size_t capacity, bool accept_fd, Received* received);
 
 // The doorbell: one byte COROIPC_SOCKET_DOORBELL. OK also for EAGAIN (already rung). PEER_DEAD;

@@ -1020,6 +1020,18 @@ TEST("credentials name the sender, alone and beside an fd") {
   }
 }
 
+TEST("credentials end when they are stopped") {
+  const Pair pair;
+  const int on = 1;
+  REQUIRE(setsockopt(pair.b.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+  StopCredentials(pair.b.get());
+  REQUIRE(SendMessage(pair.a.get(), "x", 1, -1, true) == COROIPC_OK);
+  char bytes[8];
+  Received received;
+  CHECK_EQ(ReceiveMessage(pair.b.get(), bytes, sizeof bytes, false, &received), COROIPC_OK);
+  CHECK(!received.has_credentials);
+}
+
 TEST("credentials are the effective ids, as SO_PEERCRED has them") {
   if (geteuid() != 0) SKIP("needs root: changes the uid");
   const Pair pair;
