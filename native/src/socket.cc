@@ -399,14 +399,17 @@ Status Listener::Accept(Fd* peer) {
 Status Connect(const Address& address, Fd* fd) {
   Fd made(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!made.valid()) return SystemError("socket", errno);
-  const int on = 1;
-  if (setsockopt(made.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
-    return SystemError("setsockopt", errno);
   int result;
   do {
     result = connect(made.get(), reinterpret_cast<const sockaddr*>(&address.raw), address.bytes);
   } while (result != 0 && errno == EINTR);
   if (result == 0) {
+    // Not before connect(2): that would bind this end to an abstract name of its own, unix(7). The
+    // reply with the credentials answers a message that was not sent yet, so it cannot come too
+    // early.
+    const int on = 1;
+    if (setsockopt(made.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
+      return SystemError("setsockopt", errno);
     *fd = std::move(made);
     return COROIPC_OK;
   }
