@@ -333,6 +333,8 @@ export class ClientConnection
   readonly #latency: Latency | undefined
   readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
   readonly #iterators = new Set<Dispatches>()
+  /** Dispatches that came in a batch when nobody wanted them any more; before all others. */
+  readonly #kept: Message[] = []
   readonly #allocations = new Map<number, Allocation>()
   readonly #leases: (Lease | undefined)[] = [undefined, undefined]
 
@@ -342,6 +344,8 @@ export class ClientConnection
   #noRoom = false
   #wantsDrain = false
   #flowing = false
+  /** What the last `flowControl` event said. */
+  #queueing = false
   /** Why it is over. */
   #reason: number = Status.OK
   #freed = false
@@ -726,11 +730,31 @@ export class ClientConnection
       payload: buffer >= 0 ? own(payload, buffer) : payload,
       sequence,
     }
+    if (this.#kept.length > 0 || !this.#wanted) this.#kept.push(message)
+    else this.#deliver(message)
+  }
+
+  #deliver(message: Message): void {
     if (this.#iterators.size > 0) for (const each of this.#iterators) each.push(message)
     this.emit('dispatch', message)
   }
 
+  /** Whether anybody takes dispatches as they come. */
+  get #wanted(): boolean {
+    return this.#iterators.size > 0 || this.listenerCount('dispatch') > 0
+  }
+
+  /** What was in a batch when its reader had gone: the next one gets it first. */
+  #deliverKept(): void {
+    while (this.#kept.length > 0 && this.#wanted) {
+      const message = this.#kept.shift() as Message
+      isolated(() => this.#deliver(message))
+    }
+  }
+
   flowControlChanged(on: boolean): void {
+    if (on === this.#queueing) return
+    this.#queueing = on
     this.emit('flowControl', on)
   }
 
@@ -755,6 +779,7 @@ export class ClientConnection
     this.#reason = why
     this.#timer.stop()
     const reason = ipcError(why)
+    this.#deliverKept()
     this.#fetchRest()
     const inFlight = this.#table.takeAll()
     const queued = this.#queue.splice(0)
@@ -783,7 +808,7 @@ export class ClientConnection
   /** Iterators that were full still get what the server published before its end. */
   #fetchRest(): void {
     if (this.#flowing || this.#freed) return
-    if (this.#iterators.size === 0 && this.listenerCount('dispatch') === 0) return
+    if (!this.#wanted) return
     const { loop } = this.#group
     for (;;) {
       const bytes = addon.dispatchReceive(loop.handle, this.#number, 0)
@@ -925,6 +950,9 @@ export class ClientConnection
     if (this.#freed) throw this.#overError('dispatchSync')
     if (inPlace && this.#leases[DISPATCH] !== undefined)
       throw ipcError(Status.LEASE_HELD, { subject: 'dispatchSync' })
+    const kept = this.#kept.shift()
+    if (kept !== undefined)
+      return inPlace ? new Lease(kept.id, kept.payload, 0, kept.sequence, false, undefined) : kept
     // What is here already may be taken; waiting for this very thread may not.
     const local = this.#isLocal()
     const limit = local ? 0 : nativeTimeout(timeoutMs)
@@ -968,15 +996,18 @@ export class ClientConnection
     this.#updateFlow()
   }
 
-  iteratorDone(iterator: Dispatches): void {
+  iteratorDone(iterator: Dispatches, rest: readonly Message[]): void {
     this.#iterators.delete(iterator)
+    // Nobody else has had them: they are not lost.
+    if (rest.length > 0 && !this.#wanted) this.#kept.unshift(...rest)
     this.#updateFlow()
   }
 
   /** Dispatches come by themselves while somebody wants them and no iterator is full. */
   #updateFlow(): void {
+    if (this.#kept.length > 0 && this.#wanted) queueMicrotask(() => this.#deliverKept())
     if (this.#reason !== Status.OK) return
-    let on = this.#iterators.size > 0 || this.listenerCount('dispatch') > 0
+    let on = this.#wanted
     for (const iterator of this.#iterators) if (iterator.full) on = false
     if (on === this.#flowing) return
     this.#flowing = on

@@ -19,7 +19,8 @@ const BYTES_MAX = 1 << 20
 export interface DispatchSource {
   /** An iterator has filled up, or has room again, or is finished. */
   iteratorChanged(): void
-  iteratorDone(iterator: Dispatches): void
+  /** `rest`: what it was given and nobody read. */
+  iteratorDone(iterator: Dispatches, rest: readonly Message[]): void
 }
 
 interface Waiting {
@@ -78,7 +79,7 @@ export class Dispatches implements AsyncIterableIterator<Message, undefined> {
     this.#ended = true
     this.#error = error
     this.#signal?.removeEventListener('abort', this.#onAbort)
-    this.#source.iteratorDone(this)
+    this.#source.iteratorDone(this, [])
     for (const { resolve, reject } of this.#waiting.splice(0)) {
       if (this.#error === undefined) resolve({ done: true, value: undefined })
       else {
@@ -116,10 +117,16 @@ export class Dispatches implements AsyncIterableIterator<Message, undefined> {
   }
 
   return(): Promise<IteratorResult<Message, undefined>> {
+    const rest = this.#messages.slice(this.#next)
     this.#messages = []
     this.#next = 0
     this.#bytes = 0
-    this.end(undefined)
+    if (!this.#ended) {
+      this.#ended = true
+      this.#signal?.removeEventListener('abort', this.#onAbort)
+      this.#source.iteratorDone(this, rest)
+      for (const { resolve } of this.#waiting.splice(0)) resolve({ done: true, value: undefined })
+    }
     this.#error = undefined
     return Promise.resolve({ done: true, value: undefined })
   }

@@ -32,7 +32,8 @@ export class Group {
   readonly connecting: (Connecting | undefined)[] = []
   #refs = 0
   /** Disconnected while a batch is walked, which may still have rows of them. */
-  #leaving: number[] = []
+  readonly #leaving: number[] = []
+  #walking = false
 
   constructor() {
     this.loop = new MessageLoop(
@@ -59,13 +60,14 @@ export class Group {
   disconnect(number: number): void {
     this.connections[number] = undefined
     this.connecting[number] = undefined
-    if (this.loop.inBatch) this.#leaving.push(number)
+    if (this.#walking) this.#leaving.push(number)
     else addon.disconnect(this.loop.handle, number)
   }
 
   #batch(count: number, blocks: ArrayBuffer[] | undefined): void {
     const { table, slab } = this.loop
     let block = 0
+    this.#walking = true
     for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
       const number = table[at + Row.connection] as number
       const kind = table[at + Row.kind] as number
@@ -95,6 +97,7 @@ export class Group {
         })
       }
     }
+    this.#walking = false
     if (this.#leaving.length > 0) {
       for (const number of this.#leaving.splice(0)) addon.disconnect(this.loop.handle, number)
     }

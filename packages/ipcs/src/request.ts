@@ -98,6 +98,8 @@ export class ServerRequest<Context> implements Request<Context> {
   isDeferred = false
   /** True while it is in its connection's list of requests without an answer. */
   listed = false
+  /** True while it is listed and its client waits. */
+  awaited = false
   /** Whether `admit` was asked, and `onAdmitted` is due. */
   admitted = false
 

@@ -98,8 +98,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   readonly services: Map<number, Service<Context>> = new Map()
   /** By number; a number is used again only after `release`. */
   readonly connections: (ServerConnection<Context> | undefined)[] = []
-  /** Requests without an answer whose handler has returned or waits. */
-  pending = 0
+  /** Requests that are being handled and whose client still waits. */
+  awaited = 0
   /** Connections whose resources are not given back yet. */
   alive = 0
   /** `run()`: promises cannot settle. */
@@ -110,8 +110,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
 
   readonly #options: LoopOptions<Context>
   readonly #events: LoopEvents<Context>
-  /** By connection number, between AUTHORIZE and CONNECTED. */
-  readonly #admitted: ({ info: NativeConnectionInfo; trusted: boolean } | undefined)[] = []
+  /** By connection number, between AUTHORIZE and CONNECTED: what `trust` said. */
+  readonly #trusted: boolean[] = []
   /** By connection number: the verdict that is waited for. */
   readonly #authorizing: (object | undefined)[] = []
   readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
@@ -205,7 +205,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         return
       }
       case Kind.cancel:
-        connection?.pending[slotOf(table[at + Row.correlation] as number)]?.abort(
+        this.#abort(
+          connection?.pending[slotOf(table[at + Row.correlation] as number)],
           ipcError(Status.ABORTED, { subject: 'the client gave the request up' }),
         )
         return
@@ -214,7 +215,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         return
       case Kind.authorizeEnded:
         this.#authorizing[number] = undefined
-        this.#admitted[number] = undefined
+        this.#trusted[number] = false
         return
       case Kind.connected:
         this.#connected(number)
@@ -278,8 +279,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         status = Status.DENIED
       }
     }
-    if (status === Status.OK) this.#admitted[number] = { info, trusted }
-    else this.#events.denied(info.credentials, info.service)
+    this.#trusted[number] = trusted
+    if (status !== Status.OK) this.#events.denied(info.credentials, info.service)
     addon.authorize(this.loop.handle, number, status, trusted)
   }
 
@@ -291,9 +292,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   }
 
   #connected(number: number): void {
-    const admitted = this.#admitted[number]
-    this.#admitted[number] = undefined
-    const info = admitted?.info ?? addon.serverConnectionInfo(this.loop.handle, number)
+    // Asked again: sizes were agreed on after authorize.
+    const info = addon.serverConnectionInfo(this.loop.handle, number)
     if (typeof info === 'number') return
     const home = this.#home(info.service)
     if (home === undefined || this.closing) {
@@ -305,7 +305,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       number,
       info,
       home,
-      admitted?.trusted ?? false,
+      this.#trusted[number] ?? false,
     )
     this.connections[number] = connection
     this.alive++
@@ -341,7 +341,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   }
 
   #disconnected(number: number, why: number): void {
-    this.#admitted[number] = undefined
+    this.#trusted[number] = false
     this.#authorizing[number] = undefined
     const connection = this.connections[number]
     if (connection === undefined) {
@@ -350,7 +350,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     }
     connection.closed = true
     const reason = ipcError(why === Status.OK ? Status.DISCONNECTED : why)
-    for (const request of connection.pending) request?.abort(reason)
+    for (const request of connection.pending) this.#abort(request, reason)
     if (disconnectChannel.hasSubscribers) disconnectChannel.publish({ connection, reason })
     const farewell = (): Promise<void> | undefined => this.#farewell(connection, reason)
     isolated(() => connection.emit('close', reason))
@@ -620,8 +620,23 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   #list(request: ServerRequest<Context>, connection: ServerConnection<Context>): void {
     if (request.listed || request.answered || request.oneWay) return
     request.listed = true
+    request.awaited = true
     connection.pending[slotOf(request.correlation)] = request
-    this.pending++
+    this.awaited++
+  }
+
+  /** Nobody waits for it any more, neither its client nor a closing server. */
+  #abort(request: ServerRequest<Context> | undefined, reason: Error): void {
+    if (request === undefined) return
+    this.#unawait(request)
+    request.abort(reason)
+  }
+
+  #unawait(request: ServerRequest<Context>): void {
+    if (!request.awaited) return
+    request.awaited = false
+    this.awaited--
+    if (this.closing) this.#events.progress()
   }
 
   #finish(
@@ -633,8 +648,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (request.listed) {
       request.listed = false
       connection.pending[slotOf(request.correlation)] = undefined
-      this.pending--
-      if (this.closing) this.#events.progress()
+      this.#unawait(request)
     }
     if (request.buffer !== -1) addon.bufferRelease(request.buffer)
     if (this.latency !== undefined) {

@@ -370,9 +370,11 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     if (this.#address !== undefined) localServers.delete(this.#address)
     this.#address = undefined
     addon.serverListenStop(handle)
-    while (core.pending > 0 && left() > 0) {
+    // A handler that closes its own server still answers.
+    if (core.loop.inBatch) await new Promise(setImmediate)
+    while (core.awaited > 0 && left() > 0) {
       this.#pumpUnattached()
-      if (core.pending > 0) await this.#nextProgress(Math.min(left(), 50))
+      if (core.awaited > 0) await this.#nextProgress(Math.min(left(), 50))
     }
     core.loop.flush()
     addon.serverClose(handle)

@@ -1,0 +1,151 @@
+// Dispatches: by event, by iterator, blocking, leased; back-pressure and flow control.
+import { connect, connectSync, type Connection, type Message } from '@coroipc/ipcc'
+import t from 'tap'
+import { startServer, text, until } from './harness.js'
+
+const server = await startServer()
+t.teardown(() => server.kill())
+
+const open = (options?: object): Promise<Connection> =>
+  connect(server.name, { service: 7, ...options })
+const order = (count: number, bytes = 8, id = 3): string => JSON.stringify({ count, bytes, id })
+const number = ({ payload }: Message): number => Buffer.from(payload).readUInt32LE()
+
+t.test('events come in order, with their ids', async (t) => {
+  await using connection = await open()
+  const seen: Message[] = []
+  connection.on('dispatch', (message) => seen.push(message))
+  t.equal(text(await connection.request(9, order(1000))), '1000')
+  await until(() => seen.length === 1000)
+  t.ok(seen.every((message, i) => number(message) === i && message.id === 3))
+  t.ok(seen.every(({ sequence }, i) => i === 0 || sequence > (seen[i - 1]?.sequence ?? 0)))
+})
+
+t.test('without a listener they stay for dispatchSync', async (t) => {
+  await using connection = await open()
+  await connection.request(9, order(10))
+  for (let i = 0; i < 10; i++) t.equal(number(connection.dispatchSync(1000) as Message), i)
+  t.equal(connection.dispatchSync(0), undefined)
+  t.equal(connection.dispatchSync(5), undefined)
+  t.equal(connection.dispatchSync({ timeoutMs: 5 }), undefined)
+  await connection.request(9, order(3))
+  const seen: Message[] = []
+  connection.once('dispatch', (message) => seen.push(message))
+  await until(() => seen.length === 1)
+  connection.once('dispatch', (message) => seen.push(message))
+  await until(() => seen.length >= 2)
+  t.equal(number(seen[0] as Message), 0)
+  t.throws(() => connection.dispatchSync(-1), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+})
+
+t.test('sizes around every border arrive whole', async (t) => {
+  await using connection = await open()
+  for (const bytes of [4, 2048, 2049, 8191, 8192, 70000, 300000, 2 << 20]) {
+    await connection.request(9, order(3, bytes))
+    for (let i = 0; i < 3; i++) {
+      const message = connection.dispatchSync(5000) as Message
+      t.equal(message.payload.length, bytes)
+      t.equal(number(message), i)
+    }
+  }
+})
+
+t.test('an iterator gets them all, however slow it is', async (t) => {
+  await using connection = await open({ dispatchRingBytes: 65536 })
+  const asked = connection.request(9, order(5000, 100))
+  let count = 0
+  for await (const message of connection.dispatches()) {
+    t.equal(number(message), count) || t.bailout('out of order')
+    if (count++ % 500 === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    if (count === 5000) break
+  }
+  t.equal(text(await asked), '5000')
+  t.equal(connection.dispatchSync(0), undefined)
+})
+
+t.test('several iterators and listeners each get every message', async (t) => {
+  await using connection = await open()
+  let heard = 0
+  connection.on('dispatch', () => heard++)
+  const read = async (): Promise<number> => {
+    let count = 0
+    for await (const _ of connection.dispatches()) if (++count === 100) break
+    return count
+  }
+  const both = Promise.all([read(), read()])
+  await connection.request(9, order(100))
+  t.same(await both, [100, 100])
+  t.equal(heard, 100)
+})
+
+t.test('a signal ends an iterator', async (t) => {
+  await using connection = await open()
+  const controller = new AbortController()
+  const reason = new Error('enough')
+  setTimeout(() => controller.abort(reason), 10)
+  const read = async (): Promise<void> => {
+    for await (const _ of connection.dispatches({ signal: controller.signal }));
+  }
+  await t.rejects(read(), { code: 'ERR_COROIPC_ABORTED', cause: reason })
+  await t.rejects(connection.dispatches({ signal: controller.signal }).next(), {
+    code: 'ERR_COROIPC_ABORTED',
+  })
+})
+
+t.test('an iterator ends with its connection', async (t) => {
+  const connection = await open()
+  const iterator = connection.dispatches()
+  const next = iterator.next()
+  await connection.close()
+  t.same(await next, { done: true, value: undefined })
+  t.same(await iterator.next(), { done: true, value: undefined })
+  t.same(await connection.dispatches().next(), { done: true, value: undefined })
+})
+
+t.test('flow control is seen, and ends when they are read', async (t) => {
+  await using connection = await open({ dispatchRingBytes: 4096 })
+  t.equal(connection.flowControl, false)
+  const states: boolean[] = []
+  connection.on('flowControl', (on) => states.push(on))
+  const taken = Number(text(await connection.request(9, order(2000, 1000))))
+  await until(() => connection.flowControl)
+  await until(() => states.length === 1)
+  for (let i = 0; i < taken; i++)
+    t.equal(number(connection.dispatchSync(5000) as Message), i) || t.bailout('lost')
+  await until(() => !connection.flowControl)
+  await until(() => states.length === 2)
+  t.same(states, [true, false])
+})
+
+t.test('a blocking request meanwhile loses none', async (t) => {
+  using connection = connectSync(server.name, { service: 7 })
+  for (let round = 0; round < 20; round++) {
+    t.equal(text(connection.requestSync(9, order(5, 3000))), '5')
+    t.equal(text(connection.requestSync(0, 'x')), 'x')
+    for (let i = 0; i < 5; i++) t.equal(number(connection.dispatchSync(5000) as Message), i)
+  }
+})
+
+t.test('a lease is one at a time, and the next is behind it', async (t) => {
+  for (const [service, trustServer] of [
+    [7, false],
+    [7, true],
+    [8, true],
+  ] as const) {
+    using connection = connectSync(server.name, { service, trustServer })
+    connection.requestSync(9, order(3, 500))
+    const lease = connection.dispatchSync({ timeoutMs: 1000, inPlace: true })
+    t.equal(lease?.inPlace, trustServer)
+    t.equal(lease?.id, 3)
+    t.equal(lease?.payload.length, 500)
+    t.throws(() => connection.dispatchSync({ timeoutMs: 0, inPlace: true }), {
+      code: 'ERR_COROIPC_LEASE_HELD',
+    })
+    lease?.[Symbol.dispose]()
+    lease?.[Symbol.dispose]()
+    t.equal(lease?.payload.length, 0)
+    t.equal(number(connection.dispatchSync(1000) as Message), 1)
+    using last = connection.dispatchSync({ timeoutMs: 1000, inPlace: true })
+    t.equal(Buffer.from(last?.payload ?? []).readUInt32LE(), 2)
+  }
+})
