@@ -77,7 +77,7 @@ export function tableRows(path: string, heading: string): string[][] {
   if (at < 0) throw new Error(`${path} has no heading '${heading}'`)
   const rows: string[][] = []
   for (const line of lines.slice(at + 1)) {
-    if (/^#/.test(line)) break
+    if (line.startsWith('#')) break
     if (line.startsWith('|'))
       rows.push(
         line

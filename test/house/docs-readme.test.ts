@@ -13,7 +13,10 @@ t.test('the server and the client of the README talk', async (t) => {
   const serverFile = workshop.write('server.mjs', fileBlock('README.md', 'server.mjs').text)
   const clientFile = workshop.write('client.mjs', fileBlock('README.md', 'client.mjs').text)
   const { env } = workshop
-  const server = spawn(process.execPath, [serverFile], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const server = spawn(process.execPath, [serverFile], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   t.teardown(async () => {
     if (server.kill()) await once(server, 'exit')
     workshop.remove()
