@@ -40,6 +40,13 @@ function newSlab(): ArrayBuffer {
   return slab
 }
 
+/** Loops of this thread, whose outboxes are flushed at its end: process.exit runs no cleanup of the addon. */
+const loops = new Set<MessageLoop>()
+
+function flushAtExit(): void {
+  for (const loop of loops) loop.flush()
+}
+
 /** A row that the native side did not take: what it was, and why. `payload` is a copy. */
 export interface FailedRow {
   readonly connection: number
@@ -102,6 +109,8 @@ export class MessageLoop {
     }
     this.slab = newSlab()
     addon.setSlab(this.handle, this.slab)
+    if (loops.size === 0) process.on('exit', flushAtExit)
+    loops.add(this)
   }
 
   /** True while native code is calling onBatch. */
@@ -232,5 +241,7 @@ export class MessageLoop {
   /** Nothing is sent or received any more; the native loop itself is destroyed by its owner. */
   destroyed(): void {
     this.#destroyed = true
+    loops.delete(this)
+    if (loops.size === 0) process.off('exit', flushAtExit)
   }
 }

@@ -1,7 +1,7 @@
 // Leases of answers and zero-copy buffers, with and without trust: the same calls, the same results.
 import { connect, connectSync, Lease, SharedBuffer } from '@coroipc/ipcc'
 import t from 'tap'
-import { startServer, text } from './harness.js'
+import { startServer, text, until } from './harness.js'
 
 const server = await startServer()
 t.teardown(() => server.kill())
@@ -144,7 +144,7 @@ t.test('buffers outlive the connection and the server', async (t) => {
   buffer.bytes.fill(5)
   using lease = connection.requestSync(0, 'leased', { inPlace: true })
   await own.kill()
-  await new Promise((resolve) => connection.once('close', resolve))
+  await until(() => connection.closed)
   t.equal(text(lease.payload), 'leased', 'a lease outlives the server')
   await connection.close()
   t.equal(lease.payload.length, 0, 'and ends with the connection')

@@ -776,6 +776,8 @@ export class ClientConnection
   /** Its last row: everything that waits gets its outcome. */
   ended(why: number): void {
     if (this.#reason !== Status.OK) return
+    // What is still in the outbox was never handed over: its rows fail now, and say so.
+    this.#group.loop.flush()
     this.#reason = why
     this.#timer.stop()
     const reason = ipcError(why)
@@ -983,11 +985,13 @@ export class ClientConnection
     checkOptions('options', options, dispatchesChecks)
     const iterator = new Dispatches(this, options?.signal)
     if (iterator.ended) return iterator
-    if (this.#reason !== Status.OK)
-      iterator.end(this.#reason === Status.DISCONNECTED ? undefined : this.#overError('dispatches'))
+    this.#iterators.add(iterator)
+    if (this.#reason === Status.OK) this.#updateFlow()
     else {
-      this.#iterators.add(iterator)
-      this.#updateFlow()
+      this.#deliverKept()
+      this.#fetchRest()
+      const orderly = this.#reason === Status.DISCONNECTED
+      iterator.end(orderly ? undefined : this.#overError('dispatches'))
     }
     return iterator
   }
@@ -1006,7 +1010,10 @@ export class ClientConnection
   /** Dispatches come by themselves while somebody wants them and no iterator is full. */
   #updateFlow(): void {
     if (this.#kept.length > 0 && this.#wanted) queueMicrotask(() => this.#deliverKept())
-    if (this.#reason !== Status.OK) return
+    if (this.#reason !== Status.OK) {
+      if (this.#wanted) queueMicrotask(() => this.#fetchRest())
+      return
+    }
     let on = this.#wanted
     for (const iterator of this.#iterators) if (iterator.full) on = false
     if (on === this.#flowing) return
