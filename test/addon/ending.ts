@@ -118,13 +118,11 @@ const scenarios: Record<string, (data: Data) => void> = {
 /** A connection to a server of this very thread, which nobody drives: a call is never answered. */
 function deaf(): { group: number; connection: number } {
   const name = freshName()
-  let up = false
-  const server = openServer(name, () => {
-    up = true
-  })
+  const seen: number[] = []
+  const server = openServer(name, (row) => seen.push(row.kind))
   const group = openGroup(() => {})
   const connection = addon.connectStart(group.loop.handle, name, connectOptions, 5000)
-  while (!up) {
+  while (!seen.includes(Kind.connected)) {
     addon.pump(server.loop.handle)
     addon.pump(group.loop.handle)
   }
