@@ -511,6 +511,8 @@ Status Connection::ReadReference(const coroipc_record& header, const uint8_t* pa
   if (reference->bytes > message_bytes_) return COROIPC_PROTOCOL;
   const uint64_t end = uint64_t{reference->offset} + reference->bytes;
   if (end > found->segment.bytes()) return COROIPC_PROTOCOL;
+  // It may have been a smaller buffer before: whoever maps it now must see all that it can hold.
+  found->bytes = static_cast<uint32_t>(found->segment.bytes());
   *buffer = found;
   return COROIPC_OK;
 }
