@@ -63,9 +63,9 @@ t.test('a poll system of its own, told by callbacks', async (t) => {
   t.equal(server.fd, -1)
   const idle = watched.size
   t.ok(idle >= 1)
-  let polling = true
+  const stop = new AbortController()
   const loop = (async () => {
-    while (polling) {
+    while (!stop.signal.aborted) {
       for (const [fd, revents] of await pollOnce(watched)) {
         const { cookie, accept } = cookies.get(fd) ?? { cookie: -1, accept: false }
         if (cookie === -1) continue
@@ -80,7 +80,7 @@ t.test('a poll system of its own, told by callbacks', async (t) => {
   t.equal((await connection.request(0, new Uint8Array(1 << 20))).length, 1 << 20)
   await connection.close()
   await until(() => watched.size === idle)
-  polling = false
+  stop.abort()
   await loop
   await server.close()
   t.equal(watched.size, 0)

@@ -8,7 +8,8 @@ import {
   Status,
   waitCode,
 } from '@coroipc/native'
-import { ClientConnection, type Connection } from './connection.js'
+import { ClientConnection } from './client-connection.js'
+import type { Connection } from './connection.js'
 import { connectChannel } from './diagnostics.js'
 import { type Group, theGroup } from './group.js'
 import {

@@ -4,7 +4,7 @@
  */
 import type { FailedRow } from '@coroipc/native'
 import { addon, In, ipcError, Kind, MessageLoop, nativeError, Row, Status } from '@coroipc/native'
-import type { ClientConnection } from './connection.js'
+import type { ClientConnection } from './client-connection.js'
 
 /** A connect on its way. */
 export interface Connecting {

@@ -138,6 +138,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   readonly #mutex: Mutex | undefined
   #address: string | undefined
   #attached = false
+  #refed = true
   #running = false
   #stopping = false
   #fault: { error: unknown } | undefined
@@ -299,6 +300,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
         const attached = addon.attach(handle)
         if (attached < 0) throw nativeError(attached, { subject: 'listen' })
         this.#attached = true
+        if (!this.#refed) addon.unref(handle)
       }
     } else {
       this.#tick = setInterval(() => this.#pumpSome(), TICK_MS)
@@ -402,12 +404,14 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
 
   /** Keeps the process alive while it listens (the default). */
   ref(): this {
+    this.#refed = true
     if (this.#attached && !this.#core.destroyed) addon.ref(this.#core.loop.handle)
     return this
   }
 
   /** Lets the process end although it listens. */
   unref(): this {
+    this.#refed = false
     if (this.#attached && !this.#core.destroyed) addon.unref(this.#core.loop.handle)
     return this
   }

@@ -1,0 +1,1044 @@
+/**
+ * The connection behind the public interface: what it sends, what waits for an answer, what is kept.
+ *
+ *   request -> slot -> outbox or sendRow -> answered | slotFree | ended
+ *           -> no slot: private queue, sent by #drain when one is free
+ *   dispatch row -> iterators and listeners, or kept for the next that asks
+ *
+ * Every request has exactly one outcome, by #settle.
+ */
+import type { Credentials, FailedRow, IpcError, NativeConnectionInfo } from '@coroipc/native'
+import {
+  abortSignal,
+  addon,
+  boolean,
+  BufferPart,
+  checkedPayload,
+  checkOptions,
+  integer,
+  invalidArgument,
+  ipcError,
+  joined,
+  Kind,
+  Latency,
+  localServers,
+  milliseconds,
+  nativeError,
+  payloadLength,
+  SharedBuffer,
+  SMALL_BYTES,
+  statsFrom,
+  Status,
+  Word,
+} from '@coroipc/native'
+import { EventEmitter } from 'eventemitter3'
+import type {
+  AllocateOptions,
+  AnswerTooLarge,
+  Connection,
+  ConnectionEvents,
+  ConnectionStats,
+  DispatchSyncOptions,
+  FullOptions,
+  LeaseOptions,
+  PayloadOptions,
+  RequestPayload,
+  SyncFullOptions,
+  SyncLeaseOptions,
+  SyncPayloadOptions,
+} from './connection.js'
+import { closeChannel, requestChannel } from './diagnostics.js'
+import { Dispatches, type DispatchSource, type Message } from './dispatches.js'
+import { type Group, isolated } from './group.js'
+import { Lease } from './lease.js'
+import {
+  checkRequest,
+  checkRequestSync,
+  type ConnectSyncOptions,
+  DEFAULT_TIMEOUT_MS,
+  ID_MAX,
+  nativeTimeout,
+  type RequestOptions,
+  type RequestSyncOptions,
+  type RequestTimeout,
+  wireTimeout,
+} from './options.js'
+import {
+  type Answer,
+  type Callback,
+  DeadlineTimer,
+  Form,
+  type Outcome,
+  Pending,
+  PendingTable,
+} from './pending.js'
+
+/** A message that waits for its turn: a request that has no slot yet, or whatever is behind it. */
+interface Queued {
+  readonly id: number
+  /** undefined: one way. */
+  readonly pending: Pending | undefined
+  /** A private copy, or the buffer itself. */
+  readonly payload: Uint8Array | SharedBuffer | BufferPart
+  readonly bytes: number
+}
+
+interface Allocation {
+  readonly bytes: number
+  readonly settle: (error: Error | undefined, buffer?: SharedBuffer) => void
+}
+
+const EMPTY = new Uint8Array(0)
+const RESPONSE = 0
+const DISPATCH = 1
+const clearChecks = { clear: boolean }
+const closeChecks = { timeoutMs: milliseconds }
+const dispatchesChecks = { signal: abortSignal }
+const dispatchSyncChecks = { timeoutMs: milliseconds, inPlace: boolean }
+const allocateChecks = { timeoutMs: milliseconds, signal: abortSignal }
+const allocateSyncChecks = { timeoutMs: milliseconds }
+const checkId = integer(0, ID_MAX)
+
+/** Connections that nobody closed and nobody knows any more. */
+const forgotten = new FinalizationRegistry<{ group: Group; number: number }>(({ group, number }) =>
+  group.disconnect(number),
+)
+
+/** The connection behind the interface. */
+export class ClientConnection
+  extends EventEmitter<ConnectionEvents>
+  implements Connection, DispatchSource
+{
+  readonly id: string
+  readonly serverId: string
+  readonly service: number
+  readonly server: Credentials
+  readonly messageBytes: number
+  readonly requestsInFlight: number
+
+  readonly #group: Group
+  readonly #number: number
+  readonly #trusts: boolean
+  /** Where a server of this thread would listen, if it is this process. */
+  readonly #addresses: readonly string[]
+  readonly #timeoutMs: number
+  readonly #queuedMax: number
+  readonly #queueBytesMax: number
+  readonly #table: PendingTable
+  readonly #timer: DeadlineTimer
+  readonly #latency: Latency | undefined
+  readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
+  readonly #iterators = new Set<Dispatches>()
+  /** Dispatches that came in a batch when nobody wanted them any more; before all others. */
+  readonly #kept: Message[] = []
+  readonly #allocations = new Map<number, Allocation>()
+  readonly #leases: (Lease | undefined)[] = [undefined, undefined]
+
+  readonly #queue: Queued[] = []
+  #queueBytes = 0
+  /** Requests and sends wait for room natively; ROOM follows. */
+  #noRoom = false
+  #wantsDrain = false
+  #flowing = false
+  /** What the last `flowControl` event said. */
+  #queueing = false
+  /** Why it is over. */
+  #reason: number = Status.OK
+  #freed = false
+  #refed = true
+
+  constructor(
+    group: Group,
+    number: number,
+    info: NativeConnectionInfo,
+    options: ConnectSyncOptions,
+    addresses: readonly string[],
+  ) {
+    super()
+    this.#group = group
+    this.#number = number
+    this.id = info.id
+    this.serverId = info.serverId
+    this.service = info.service
+    this.server = info.credentials
+    this.messageBytes = info.messageBytes
+    this.requestsInFlight = info.requestsInFlight
+    this.#trusts = options.trustServer ?? false
+    this.#addresses = info.credentials.pid === process.pid ? addresses : []
+    this.#timeoutMs = options.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS
+    this.#queuedMax = options.queuedRequests ?? 1024
+    this.#queueBytesMax = options.queueBytes ?? 4 << 20
+    this.#table = new PendingTable(info.requestsInFlight)
+    this.#timer = new DeadlineTimer((now) => this.#expire(now))
+    this.#latency = options.latency === true ? new Latency() : undefined
+    group.connections[number] = this
+    group.ref()
+  }
+
+  get closed(): boolean {
+    return this.#reason !== Status.OK
+  }
+
+  get flowControl(): boolean {
+    return this.#reason === Status.OK && addon.flowControl(this.#handle, this.#number) !== 0
+  }
+
+  get fd(): number {
+    return this.#freed ? -1 : addon.connectionFd(this.#handle, this.#number)
+  }
+
+  get #handle(): number {
+    return this.#group.loop.handle
+  }
+
+  // -- asynchronous requests ------------------------------------------------------------------------
+
+  request(id: number, payload?: RequestPayload, options?: PayloadOptions): Promise<Uint8Array>
+  request(id: number, payload: RequestPayload, options: FullOptions): Promise<Answer>
+  request(id: number, payload: RequestPayload, options: LeaseOptions): Promise<Lease>
+  request(id: number, payload: RequestPayload, callback: Callback<Uint8Array>): void
+  request(
+    id: number,
+    payload: RequestPayload,
+    options: PayloadOptions,
+    callback: Callback<Uint8Array>,
+  ): void
+  request(
+    id: number,
+    payload: RequestPayload,
+    options: FullOptions,
+    callback: Callback<Answer>,
+  ): void
+  request(
+    id: number,
+    payload: RequestPayload,
+    options: LeaseOptions,
+    callback: Callback<Lease>,
+  ): void
+  request(
+    id: number,
+    payload?: RequestPayload,
+    options?: RequestOptions | Callback<never>,
+    callback?: Callback<never>,
+  ): Promise<Outcome> | void {
+    if (typeof options !== 'function' && callback === undefined) {
+      return new Promise<Outcome>((resolve, reject) =>
+        this.#request(id, payload, options, resolve, reject),
+      )
+    }
+    const call = (typeof options === 'function' ? options : callback) as Callback<Outcome>
+    const given = typeof options === 'function' ? undefined : options
+    if (typeof call !== 'function') throw invalidArgument('callback', 'a function', call)
+    let returned = false
+    const tell = (error: Error | null, answer?: Outcome): void => {
+      if (returned) isolated(() => (error === null ? call(null, answer) : call(error)))
+      else queueMicrotask(() => tell(error, answer))
+    }
+    this.#request(
+      id,
+      payload,
+      given,
+      (answer) => tell(null, answer),
+      (error) => tell(error),
+    )
+    returned = true
+  }
+
+  /** Throws wrong arguments; everything else goes to resolve or reject. */
+  #request(
+    id: number,
+    payload: RequestPayload,
+    options: RequestOptions | undefined,
+    resolve: (outcome: Outcome) => void,
+    reject: (error: Error) => void,
+  ): void {
+    if ((id & ID_MAX) !== id) checkId('id', id)
+    let timeoutMs = this.#timeoutMs
+    let form: number = Form.payload
+    let signal: AbortSignal | undefined
+    if (options !== undefined) {
+      checkRequest(options)
+      timeoutMs = options.timeoutMs ?? timeoutMs
+      signal = options.signal
+      if (options.full === true) form = Form.full
+      else if (options.inPlace === true) form = Form.lease
+    }
+    const shared = payload instanceof SharedBuffer || payload instanceof BufferPart
+    const bytes = shared
+      ? this.#sharedBytes(payload)
+      : payload instanceof Uint8Array
+        ? payload
+        : checkedPayload('payload', payload)
+    const length = payloadLength(bytes)
+    if (length > this.messageBytes) {
+      reject(this.#tooLarge(`request ${id}`, length))
+      return
+    }
+    if (this.#reason !== Status.OK) {
+      reject(this.#overError(`request ${id}`))
+      return
+    }
+    if (signal?.aborted === true) {
+      reject(ipcError(Status.ABORTED, { subject: `request ${id}`, cause: signal.reason }))
+      return
+    }
+    const limited = timeoutMs !== Infinity
+    const now = limited || this.#latency !== undefined ? performance.now() : 0
+    const deadline = limited ? now + timeoutMs : Infinity
+    const started = this.#latency === undefined ? 0 : now
+    const pending = new Pending(id, form, deadline, started, resolve, reject)
+    if (signal !== undefined) this.#listen(pending, signal)
+    if (limited) this.#timer.add(deadline)
+    if (this.#queue.length > 0 || !this.#table.room) {
+      const own = shared && this.#isOurs(payload) ? payload : joined(bytes, length)
+      if (!this.#enqueue({ id, pending, payload: own, bytes: length }))
+        this.#fail(pending, ipcError(Status.LIMIT, { subject: `request ${id}: too many wait` }))
+      return
+    }
+    const own = shared && this.#isOurs(payload) ? payload : bytes
+    this.#sendRequest(pending, own, length, timeoutMs)
+  }
+
+  #listen(pending: Pending, signal: AbortSignal): void {
+    const onAbort = (): void =>
+      this.#giveUp(
+        pending,
+        ipcError(Status.ABORTED, { subject: `request ${pending.id}`, cause: signal.reason }),
+      )
+    signal.addEventListener('abort', onAbort, { once: true })
+    pending.unlisten = () => signal.removeEventListener('abort', onAbort)
+  }
+
+  /** Takes a slot and sends; there must be one. */
+  #sendRequest(
+    pending: Pending,
+    payload: Uint8Array | readonly Uint8Array[] | SharedBuffer | BufferPart,
+    length: number,
+    timeoutMs: number,
+  ): void {
+    const { loop } = this.#group
+    const { id } = pending
+    const slot = this.#table.take(pending)
+    const wire = wireTimeout(timeoutMs)
+    let result: number
+    if (payload instanceof SharedBuffer || payload instanceof BufferPart) {
+      const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
+      const offset = payload instanceof SharedBuffer ? 0 : payload.offset
+      loop.flush()
+      const { handle } = buffer
+      result = addon.sendRowBuffer(
+        loop.handle,
+        this.#number,
+        id,
+        slot,
+        wire,
+        handle,
+        offset,
+        length,
+      )
+    } else if (length <= SMALL_BYTES) {
+      if (payload instanceof Uint8Array)
+        loop.post(this.#number, Kind.request, id, slot, 0, wire, payload)
+      else loop.postParts(this.#number, Kind.request, id, slot, 0, wire, payload)
+      return
+    } else {
+      loop.flush()
+      result = addon.sendRow(loop.handle, this.#number, Kind.request, id, slot, wire, payload)
+    }
+    if (result < 0 && this.#table.answered(slot) === pending)
+      this.#fail(pending, nativeError(result, { subject: `request ${id}` }))
+  }
+
+  /** The one place where a request without callback or promise left gets its outcome. */
+  #settle(pending: Pending, error: Error | undefined, outcome?: Outcome): void {
+    pending.unlisten?.()
+    if (this.#latency !== undefined) this.#latency.record(pending.started, performance.now())
+    if (requestChannel.hasSubscribers)
+      requestChannel.publish({ connection: this, id: pending.id, error })
+    if (error === undefined) pending.resolve(outcome as Outcome)
+    else pending.reject(error)
+  }
+
+  #fail(pending: Pending, error: Error): void {
+    this.#settle(pending, error)
+  }
+
+  /** A time out or an abort: the slot stays taken until the server has answered. */
+  #giveUp(pending: Pending, error: Error): void {
+    if (pending.slot >= 0) {
+      this.#table.abandon(pending)
+      if (!this.#freed)
+        this.#group.loop.post(this.#number, Kind.cancel, 0, pending.slot, 0, 0, EMPTY)
+    } else {
+      const at = this.#queue.findIndex((each) => each.pending === pending)
+      if (at < 0) return
+      this.#queueBytes -= (this.#queue[at] as Queued).bytes
+      this.#queue.splice(at, 1)
+    }
+    this.#fail(pending, error)
+  }
+
+  #expire(now: number): number {
+    let next = Infinity
+    const late: Pending[] = []
+    const look = (pending: Pending): void => {
+      if (pending.deadline <= now) late.push(pending)
+      else if (pending.deadline < next) next = pending.deadline
+    }
+    for (const pending of this.#table) look(pending)
+    for (const { pending } of this.#queue) if (pending !== undefined) look(pending)
+    for (const pending of late)
+      this.#giveUp(pending, ipcError(Status.TIMED_OUT, { subject: `request ${pending.id}` }))
+    return next
+  }
+
+  // -- one way --------------------------------------------------------------------------------------
+
+  send(id: number, payload?: RequestPayload): boolean {
+    if ((id & ID_MAX) !== id) checkId('id', id)
+    const bytes =
+      payload instanceof Uint8Array
+        ? payload
+        : payload instanceof SharedBuffer || payload instanceof BufferPart
+          ? this.#sharedBytes(payload)
+          : checkedPayload('payload', payload)
+    const length = payloadLength(bytes)
+    if (length > this.messageBytes) throw this.#tooLarge(`send ${id}`, length)
+    if (this.#reason !== Status.OK) throw this.#overError(`send ${id}`)
+    if (!this.#noRoom) {
+      if (this.#queue.length === 0) {
+        this.#sendOneWay(id, bytes, length)
+        return true
+      }
+      // Behind the requests that wait for a slot: a channel keeps its order.
+      const pending = undefined
+      if (this.#enqueue({ id, pending, payload: joined(bytes, length), bytes: length })) return true
+    }
+    this.#wantsDrain = true
+    return false
+  }
+
+  #sendOneWay(id: number, bytes: Uint8Array | readonly Uint8Array[], length: number): void {
+    const { loop } = this.#group
+    if (length <= SMALL_BYTES) {
+      if (bytes instanceof Uint8Array) loop.post(this.#number, Kind.send, id, 0, 0, 0, bytes)
+      else loop.postParts(this.#number, Kind.send, id, 0, 0, 0, bytes)
+      return
+    }
+    loop.flush()
+    const result = addon.sendRow(loop.handle, this.#number, Kind.send, id, 0, 0, bytes)
+    // FULL: it was taken all the same, but it is the last until ROOM.
+    if (-result === Status.FULL) this.#noRoom = true
+    else if (result < 0) this.#undelivered(nativeError(result, { subject: `send ${id}` }))
+  }
+
+  // -- the private queue ----------------------------------------------------------------------------
+
+  #enqueue(message: Queued): boolean {
+    if (this.#queue.length >= this.#queuedMax) return false
+    if (this.#queueBytes + message.bytes > this.#queueBytesMax && this.#queue.length > 0)
+      return false
+    this.#queue.push(message)
+    this.#queueBytes += message.bytes
+    return true
+  }
+
+  /** Sends what may go now, in order. */
+  #drain(): void {
+    while (this.#queue.length > 0 && this.#reason === Status.OK) {
+      const { id, pending, payload, bytes } = this.#queue[0] as Queued
+      if (pending !== undefined && !this.#table.room) return
+      this.#queue.shift()
+      this.#queueBytes -= bytes
+      if (pending === undefined) this.#sendOneWay(id, payload as Uint8Array, bytes)
+      else {
+        const { deadline } = pending
+        const left = deadline === Infinity ? Infinity : deadline - performance.now()
+        this.#sendRequest(pending, payload, bytes, left)
+      }
+    }
+    if (!this.#wantsDrain || this.#noRoom) return
+    this.#wantsDrain = false
+    isolated(() => this.emit('drain'))
+  }
+
+  /** A row of the outbox that was not taken. */
+  rowFailed(row: FailedRow): void {
+    if (row.kind === Kind.request) {
+      const pending = this.#table.answered(row.correlation)
+      if (pending !== undefined)
+        this.#fail(pending, ipcError(row.code, { subject: `request ${row.id}` }))
+    } else if (row.kind === Kind.send) {
+      if (row.code === Status.FULL) this.#noRoom = true
+      // That the connection is over is told by 'close'.
+      else if (row.code !== Status.DISCONNECTED && row.code !== Status.PEER_DEAD)
+        this.#undelivered(ipcError(row.code, { subject: `send ${row.id}` }))
+    }
+  }
+
+  #undelivered(error: IpcError): void {
+    if (this.listenerCount('error') > 0) isolated(() => this.emit('error', error))
+    else process.emitWarning(error.message, { type: 'CoroipcClientError', code: error.code })
+  }
+
+  // -- rows -----------------------------------------------------------------------------------------
+
+  answered(
+    slot: number,
+    code: number,
+    status: number,
+    sequence: number,
+    payload: Uint8Array,
+    buffer: number,
+  ): void {
+    const pending = this.#table.answered(slot)
+    if (pending === undefined) {
+      if (buffer >= 0) addon.bufferRelease(buffer)
+    } else if (code !== Status.OK) {
+      if (buffer >= 0) addon.bufferRelease(buffer)
+      this.#fail(pending, this.#answerError(code, `request ${pending.id}`, status))
+    } else if (pending.form === Form.payload) {
+      this.#settle(pending, undefined, buffer >= 0 ? own(payload, buffer) : payload)
+    } else if (pending.form === Form.full) {
+      const bytes = buffer >= 0 ? own(payload, buffer) : payload
+      this.#settle(pending, undefined, { payload: bytes, status, sequence })
+    } else {
+      const release = buffer >= 0 ? () => addon.bufferRelease(buffer) : undefined
+      const lease = new Lease(pending.id, payload, status, sequence, buffer >= 0, release)
+      this.#settle(pending, undefined, lease)
+    }
+    if (this.#queue.length > 0) this.#drain()
+  }
+
+  slotFree(slot: number): void {
+    this.#table.slotFree(slot)
+    if (this.#queue.length > 0) this.#drain()
+  }
+
+  room(): void {
+    this.#noRoom = false
+    this.#drain()
+  }
+
+  dispatched(id: number, sequence: number, payload: Uint8Array, buffer: number): void {
+    const message: Message = {
+      id,
+      payload: buffer >= 0 ? own(payload, buffer) : payload,
+      sequence,
+    }
+    if (this.#kept.length > 0 || !this.#wanted) this.#kept.push(message)
+    else this.#deliver(message)
+  }
+
+  #deliver(message: Message): void {
+    if (this.#iterators.size > 0) for (const each of this.#iterators) each.push(message)
+    this.emit('dispatch', message)
+  }
+
+  /** Whether anybody takes dispatches as they come. */
+  get #wanted(): boolean {
+    return this.#iterators.size > 0 || this.listenerCount('dispatch') > 0
+  }
+
+  /** What was in a batch when its reader had gone: the next one gets it first. */
+  #deliverKept(): void {
+    while (this.#kept.length > 0 && this.#wanted) {
+      const message = this.#kept.shift() as Message
+      isolated(() => this.#deliver(message))
+    }
+  }
+
+  flowControlChanged(on: boolean): void {
+    if (on === this.#queueing) return
+    this.#queueing = on
+    this.emit('flowControl', on)
+  }
+
+  bufferCame(correlation: number, code: number, segment: number): void {
+    const allocation = this.#allocations.get(correlation)
+    this.#allocations.delete(correlation)
+    if (code !== Status.OK) {
+      allocation?.settle(ipcError(code, { subject: 'allocate' }))
+      return
+    }
+    const handle = addon.clientBufferGet(this.#handle, this.#number, segment)
+    if (allocation === undefined) {
+      // Nobody waits any more: it goes straight back.
+      if (handle >= 0) addon.bufferRelease(handle)
+    } else if (handle < 0) allocation.settle(nativeError(handle, { subject: 'allocate' }))
+    else allocation.settle(undefined, this.#shared(handle, allocation.bytes))
+  }
+
+  /** Its last row: everything that waits gets its outcome. */
+  ended(why: number): void {
+    if (this.#reason !== Status.OK) return
+    // What is still in the outbox was never handed over: its rows fail now, and say so.
+    this.#group.loop.flush()
+    this.#reason = why
+    this.#timer.stop()
+    const reason = ipcError(why)
+    this.#deliverKept()
+    this.#fetchRest()
+    const inFlight = this.#table.takeAll()
+    const queued = this.#queue.splice(0)
+    this.#queueBytes = 0
+    for (const pending of inFlight) {
+      const subject = `request ${pending.id}`
+      this.#fail(pending, ipcError(Status.UNKNOWN_OUTCOME, { subject, cause: reason }))
+    }
+    for (const { pending } of queued)
+      if (pending !== undefined) this.#fail(pending, this.#overError(`request ${pending.id}`))
+    for (const { settle } of this.#allocations.values()) settle(this.#overError('allocate'))
+    this.#allocations.clear()
+    const orderly = why === Status.DISCONNECTED
+    for (const iterator of this.#iterators) iterator.end(orderly ? undefined : reason)
+    if (this.#refed) this.#group.unref()
+    this.#refed = false
+    if (!this.#freed) {
+      // What the server published can still be read, until close() or the collector ends that as well.
+      this.#group.connections[this.#number] = undefined
+      forgotten.register(this, { group: this.#group, number: this.#number }, this)
+    }
+    if (closeChannel.hasSubscribers) closeChannel.publish({ connection: this, reason })
+    isolated(() => this.emit('close', reason))
+  }
+
+  /** Iterators that were full still get what the server published before its end. */
+  #fetchRest(): void {
+    if (this.#flowing || this.#freed) return
+    if (!this.#wanted) return
+    const { loop } = this.#group
+    for (;;) {
+      const bytes = addon.dispatchReceive(loop.handle, this.#number, 0)
+      if (bytes < 0) return
+      const id = loop.words[Word.id] as number
+      const sequence = (loop.words[Word.sequence] as number) >>> 0
+      const payload = this.#received(bytes, DISPATCH)
+      isolated(() => this.dispatched(id, sequence, payload, -1))
+    }
+  }
+
+  // -- blocking -------------------------------------------------------------------------------------
+
+  requestSync(id: number, payload?: RequestPayload, options?: SyncPayloadOptions): Uint8Array
+  requestSync(id: number, payload: RequestPayload, options: SyncFullOptions): Answer
+  requestSync(id: number, payload: RequestPayload, options: SyncLeaseOptions): Lease
+  requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome {
+    if ((id & ID_MAX) !== id) checkId('id', id)
+    let timeoutMs = this.#timeoutMs
+    if (options !== undefined) {
+      checkRequestSync(options)
+      timeoutMs = options.timeoutMs ?? timeoutMs
+    }
+    const shared = payload instanceof SharedBuffer || payload instanceof BufferPart
+    const bytes = shared
+      ? this.#sharedBytes(payload)
+      : payload instanceof Uint8Array
+        ? payload
+        : checkedPayload('payload', payload)
+    const length = payloadLength(bytes)
+    if (length > this.messageBytes) throw this.#tooLarge(`requestSync ${id}`, length)
+    if (this.#reason !== Status.OK) throw this.#overError(`requestSync ${id}`)
+    if (this.#isLocal()) throw ipcError(Status.DEADLOCK, { subject: `requestSync ${id}` })
+    const { loop } = this.#group
+    loop.flush()
+    const limit = nativeTimeout(timeoutMs)
+    const number = this.#number
+    if (options?.inPlace === true) return this.#requestInPlace(id, bytes, limit)
+    let into = options?.into
+    // An answer too large for the slab would stay in the ring, where the lease is: there is one a channel.
+    const scratch = into === undefined && this.#trusts && this.#leases[RESPONSE] !== undefined
+    if (scratch) into = new Uint8Array(this.messageBytes)
+    let result: number
+    if (shared && this.#isOurs(payload)) {
+      const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
+      const offset = payload instanceof SharedBuffer ? 0 : payload.offset
+      const { handle } = buffer
+      result = addon.callBuffer(loop.handle, number, id, handle, offset, length, limit, into)
+    } else result = addon.call(loop.handle, number, id, bytes, limit, into)
+    if (result < 0) {
+      if (
+        into !== undefined &&
+        -result === Status.TOO_LARGE &&
+        this.#leases[RESPONSE] === undefined
+      )
+        throw this.#intoTooSmall(id, into)
+      throw this.#callError(result, `requestSync ${id}`)
+    }
+    const status = loop.words[Word.status] as number
+    const sequence = (loop.words[Word.sequence] as number) >>> 0
+    const answer =
+      into === undefined
+        ? this.#received(result, RESPONSE)
+        : scratch
+          ? into.slice(0, result)
+          : into.subarray(0, result)
+    return options?.full === true ? { payload: answer, status, sequence } : answer
+  }
+
+  /** The payload of a blocking call: in the slab, or an array of its own. */
+  #received(bytes: number, channel: number): Uint8Array {
+    if (bytes === 0) return new Uint8Array(0)
+    const { loop } = this.#group
+    const offset = loop.words[Word.offset] as number
+    if (offset < 0) return new Uint8Array(addon.take(loop.handle, this.#number, channel), 0, bytes)
+    const payload = new Uint8Array(loop.slab, offset, bytes)
+    loop.renew()
+    return payload
+  }
+
+  #intoTooSmall(id: number, into: Uint8Array): AnswerTooLarge {
+    const { loop } = this.#group
+    const answer = new Uint8Array(addon.take(loop.handle, this.#number, RESPONSE))
+    const subject = `requestSync ${id}: an answer of ${answer.length} bytes into ${into.length}`
+    return Object.assign(ipcError(Status.TOO_LARGE, { subject }), { answer }) as AnswerTooLarge
+  }
+
+  /** The question's bytes are gathered, also those of a buffer: it is the answer that stays in place. */
+  #requestInPlace(id: number, bytes: Uint8Array | Uint8Array[], limit: number): Lease {
+    const { loop } = this.#group
+    if (this.#leases[RESPONSE] !== undefined)
+      throw ipcError(Status.LEASE_HELD, { subject: `requestSync ${id}` })
+    const result = addon.callInPlace(loop.handle, this.#number, id, bytes, limit)
+    if (result < 0) throw this.#callError(result, `requestSync ${id}`)
+    return this.#lease(RESPONSE, id, result)
+  }
+
+  #lease(channel: number, id: number, bytes: number): Lease {
+    const { loop } = this.#group
+    const { handle, words } = loop
+    const number = this.#number
+    const status = channel === RESPONSE ? (words[Word.status] as number) : 0
+    const sequence = (words[Word.sequence] as number) >>> 0
+    let payload: Uint8Array
+    if (this.#trusts) payload = new Uint8Array(addon.leaseBuffer(handle, number, channel), 0, bytes)
+    else {
+      payload = new Uint8Array(addon.leaseCopy(handle, number, channel), 0, bytes)
+      addon.leaseRelease(handle, number, channel)
+    }
+    const lease = new Lease(id, payload, status, sequence, this.#trusts, () => {
+      this.#leases[channel] = undefined
+      if (this.#trusts) addon.leaseRelease(handle, number, channel)
+    })
+    this.#leases[channel] = lease
+    return lease
+  }
+
+  dispatchSync(
+    options?: number | (RequestTimeout & { readonly inPlace?: false }),
+  ): Message | undefined
+  dispatchSync(options: RequestTimeout & { readonly inPlace: true }): Lease | undefined
+  dispatchSync(options?: number | DispatchSyncOptions): Message | Lease | undefined {
+    let timeoutMs = this.#timeoutMs
+    let inPlace = false
+    if (typeof options === 'number') {
+      milliseconds('timeoutMs', options)
+      timeoutMs = options
+    } else if (options !== undefined) {
+      checkOptions('options', options, dispatchSyncChecks)
+      timeoutMs = options.timeoutMs ?? timeoutMs
+      inPlace = options.inPlace ?? false
+    }
+    if (this.#freed) throw this.#overError('dispatchSync')
+    if (inPlace && this.#leases[DISPATCH] !== undefined)
+      throw ipcError(Status.LEASE_HELD, { subject: 'dispatchSync' })
+    const kept = this.#kept.shift()
+    if (kept !== undefined)
+      return inPlace ? new Lease(kept.id, kept.payload, 0, kept.sequence, false, undefined) : kept
+    // What is here already may be taken; waiting for this very thread may not.
+    const local = this.#isLocal()
+    const limit = local ? 0 : nativeTimeout(timeoutMs)
+    const { loop } = this.#group
+    loop.flush()
+    const result = inPlace
+      ? addon.dispatchInPlace(loop.handle, this.#number, limit)
+      : addon.dispatchReceive(loop.handle, this.#number, limit)
+    if (result < 0) {
+      const code = -result
+      if (code === Status.AGAIN || code === Status.TIMED_OUT) {
+        if (local && timeoutMs > 0) throw ipcError(Status.DEADLOCK, { subject: 'dispatchSync' })
+        return undefined
+      }
+      throw this.#callError(result, 'dispatchSync')
+    }
+    const id = loop.words[Word.id] as number
+    if (inPlace) return this.#lease(DISPATCH, id, result)
+    const sequence = (loop.words[Word.sequence] as number) >>> 0
+    return { id, payload: this.#received(result, DISPATCH), sequence }
+  }
+
+  // -- dispatches -----------------------------------------------------------------------------------
+
+  dispatches(options?: {
+    readonly signal?: AbortSignal
+  }): AsyncIterableIterator<Message, undefined> {
+    checkOptions('options', options, dispatchesChecks)
+    const iterator = new Dispatches(this, options?.signal)
+    if (iterator.ended) return iterator
+    this.#iterators.add(iterator)
+    if (this.#reason === Status.OK) this.#updateFlow()
+    else {
+      this.#deliverKept()
+      this.#fetchRest()
+      const orderly = this.#reason === Status.DISCONNECTED
+      iterator.end(orderly ? undefined : this.#overError('dispatches'))
+    }
+    return iterator
+  }
+
+  iteratorChanged(): void {
+    this.#updateFlow()
+  }
+
+  iteratorDone(iterator: Dispatches, rest: readonly Message[]): void {
+    this.#iterators.delete(iterator)
+    // Nobody else has had them: they are not lost.
+    if (rest.length > 0 && !this.#wanted) this.#kept.unshift(...rest)
+    this.#updateFlow()
+  }
+
+  /** Dispatches come by themselves while somebody wants them and no iterator is full. */
+  #updateFlow(): void {
+    if (this.#kept.length > 0 && this.#wanted) queueMicrotask(() => this.#deliverKept())
+    if (this.#reason !== Status.OK) {
+      if (this.#wanted) queueMicrotask(() => this.#fetchRest())
+      return
+    }
+    let on = this.#wanted
+    for (const iterator of this.#iterators) if (iterator.full) on = false
+    if (on === this.#flowing) return
+    this.#flowing = on
+    addon.dispatchFlow(this.#handle, this.#number, on)
+  }
+
+  override on<T extends EventEmitter.EventNames<ConnectionEvents>>(
+    event: T,
+    listener: EventEmitter.EventListener<ConnectionEvents, T>,
+    context?: unknown,
+  ): this {
+    super.on(event, listener, context)
+    if (event === 'dispatch') this.#updateFlow()
+    return this
+  }
+
+  override addListener<T extends EventEmitter.EventNames<ConnectionEvents>>(
+    event: T,
+    listener: EventEmitter.EventListener<ConnectionEvents, T>,
+    context?: unknown,
+  ): this {
+    return this.on(event, listener, context)
+  }
+
+  override once<T extends EventEmitter.EventNames<ConnectionEvents>>(
+    event: T,
+    listener: EventEmitter.EventListener<ConnectionEvents, T>,
+    context?: unknown,
+  ): this {
+    super.once(event, listener, context)
+    if (event === 'dispatch') this.#updateFlow()
+    return this
+  }
+
+  override removeListener<T extends EventEmitter.EventNames<ConnectionEvents>>(
+    event: T,
+    listener?: EventEmitter.EventListener<ConnectionEvents, T>,
+    context?: unknown,
+    once?: boolean,
+  ): this {
+    super.removeListener(event, listener, context, once)
+    if (event === 'dispatch') this.#updateFlow()
+    return this
+  }
+
+  override off<T extends EventEmitter.EventNames<ConnectionEvents>>(
+    event: T,
+    listener?: EventEmitter.EventListener<ConnectionEvents, T>,
+    context?: unknown,
+    once?: boolean,
+  ): this {
+    return this.removeListener(event, listener, context, once)
+  }
+
+  override removeAllListeners(event?: EventEmitter.EventNames<ConnectionEvents>): this {
+    super.removeAllListeners(event)
+    this.#updateFlow()
+    return this
+  }
+
+  // -- buffers --------------------------------------------------------------------------------------
+
+  allocate(bytes: number, options?: AllocateOptions): Promise<SharedBuffer> {
+    return new Promise((resolve, reject) => {
+      this.#checkAllocation(bytes)
+      checkOptions('options', options, allocateChecks)
+      const timeoutMs = options?.timeoutMs ?? this.#timeoutMs
+      const signal = options?.signal
+      if (this.#reason !== Status.OK) throw this.#overError('allocate')
+      if (signal?.aborted === true)
+        throw ipcError(Status.ABORTED, { subject: 'allocate', cause: signal.reason })
+      if (!this.#trusts) {
+        resolve(new SharedBuffer(this, new Uint8Array(bytes)))
+        return
+      }
+      const { loop } = this.#group
+      loop.flush()
+      const result = addon.clientBufferAllocStart(loop.handle, this.#number, bytes)
+      if (result < 0) throw nativeError(result, { subject: 'allocate' })
+      const correlation = result | 0 // unsigned here, as in rows there
+      const giveUp = (status: number, cause?: unknown): void => {
+        // Left in the native's hands; what still comes is given back by bufferCame.
+        this.#allocations.delete(correlation)
+        settle(ipcError(status, { subject: 'allocate', cause }))
+      }
+      const onAbort = (): void => giveUp(Status.ABORTED, signal?.reason)
+      const timer =
+        timeoutMs === Infinity
+          ? undefined
+          : setTimeout(() => giveUp(Status.TIMED_OUT), nativeTimeout(timeoutMs))
+      timer?.unref()
+      const settle = (error: Error | undefined, buffer?: SharedBuffer): void => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', onAbort)
+        if (error === undefined) resolve(buffer as SharedBuffer)
+        else reject(error)
+      }
+      signal?.addEventListener('abort', onAbort, { once: true })
+      this.#allocations.set(correlation, { bytes, settle })
+    })
+  }
+
+  allocateSync(bytes: number, options?: RequestTimeout): SharedBuffer {
+    this.#checkAllocation(bytes)
+    checkOptions('options', options, allocateSyncChecks)
+    if (this.#reason !== Status.OK) throw this.#overError('allocateSync')
+    if (!this.#trusts) return new SharedBuffer(this, new Uint8Array(bytes))
+    if (this.#isLocal()) throw ipcError(Status.DEADLOCK, { subject: 'allocateSync' })
+    const { loop } = this.#group
+    loop.flush()
+    const limit = nativeTimeout(options?.timeoutMs ?? this.#timeoutMs)
+    const handle = addon.clientBufferAlloc(loop.handle, this.#number, bytes, limit)
+    if (handle < 0) throw this.#callError(handle, 'allocateSync')
+    return this.#shared(handle, bytes)
+  }
+
+  #checkAllocation(bytes: number): void {
+    if (!Number.isInteger(bytes) || bytes < 1 || bytes > this.messageBytes)
+      throw invalidArgument('bytes', `an integer from 1 to ${this.messageBytes}`, bytes)
+  }
+
+  #shared(handle: number, bytes: number): SharedBuffer {
+    return new SharedBuffer(
+      this,
+      new Uint8Array(addon.bufferArray(handle), 0, bytes),
+      addon,
+      handle,
+    )
+  }
+
+  #isOurs(payload: SharedBuffer | BufferPart): boolean {
+    const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
+    return buffer.inPlace && buffer.owner === this
+  }
+
+  #sharedBytes(payload: SharedBuffer | BufferPart): Uint8Array {
+    const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
+    if (buffer.disposed)
+      throw invalidArgument('payload', 'a buffer that is not disposed of', payload)
+    return payload.bytes
+  }
+
+  /** Whether the server runs in this thread: then waiting for it would be for ever. */
+  #isLocal(): boolean {
+    return this.#addresses.length > 0 && this.#addresses.some((each) => localServers.has(each))
+  }
+
+  // -- the rest -------------------------------------------------------------------------------------
+
+  stats(options?: { readonly clear?: boolean }): ConnectionStats {
+    checkOptions('options', options, clearChecks)
+    if (this.#freed) throw this.#overError('stats')
+    const clear = options?.clear ?? false
+    addon.stats(this.#handle, this.#number, clear, this.#stats)
+    const stats = statsFrom(this.#stats)
+    return this.#latency === undefined ? stats : { ...stats, latency: this.#latency.read(clear) }
+  }
+
+  ref(): this {
+    if (!this.#refed && this.#reason === Status.OK) {
+      this.#refed = true
+      this.#group.ref()
+    }
+    return this
+  }
+
+  unref(): this {
+    if (this.#refed && this.#reason === Status.OK) {
+      this.#refed = false
+      this.#group.unref()
+    }
+    return this
+  }
+
+  async close(options?: RequestTimeout): Promise<void> {
+    checkOptions('options', options, closeChecks)
+    const until = performance.now() + (options?.timeoutMs ?? 0)
+    while (this.#busy() && performance.now() < until)
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    this[Symbol.dispose]()
+  }
+
+  #busy(): boolean {
+    if (this.#reason !== Status.OK) return false
+    if (this.#table.waiting > 0 || this.#queue.length > 0) return true
+    this.#group.loop.flush()
+    return this.stats().backlogMessages > 0
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#freed) return
+    this.#group.loop.flush()
+    // What this flush found out may have ended it already.
+    if (this.#freed) return
+    for (const lease of this.#leases) lease?.[Symbol.dispose]()
+    this.#freed = true
+    forgotten.unregister(this)
+    this.#group.disconnect(this.#number)
+    this.ended(Status.DISCONNECTED)
+  }
+
+  /** What ended it, as the error of a call that comes too late. */
+  #overError(subject: string): IpcError {
+    return ipcError(this.#reason === Status.OK ? Status.DISCONNECTED : this.#reason, { subject })
+  }
+
+  #tooLarge(subject: string, bytes: number): IpcError {
+    return ipcError(Status.TOO_LARGE, {
+      subject: `${subject} of ${bytes} bytes, at most ${this.messageBytes}`,
+    })
+  }
+
+  /** The error of a negative result of a blocking native. */
+  #callError(result: number, subject: string): IpcError {
+    if (-result === Status.SYSTEM || -result === Status.NO_MEMORY)
+      return nativeError(result, { subject })
+    return this.#answerError(-result, subject, this.#group.loop.words[Word.status] as number)
+  }
+
+  #answerError(code: number, subject: string, applicationStatus: number): IpcError {
+    if (code !== Status.UNKNOWN_OUTCOME) return ipcError(code, { subject, applicationStatus })
+    const state = this.#freed ? Status.DISCONNECTED : addon.state(this.#handle, this.#number)
+    const cause = ipcError(state === Status.OK ? Status.PEER_DEAD : Math.abs(state))
+    return ipcError(code, { subject, cause })
+  }
+}
+
+/** A private copy of what a trusted server lent; gives the loan back. */
+function own(payload: Uint8Array, buffer: number): Uint8Array {
+  const copy = payload.slice()
+  addon.bufferRelease(buffer)
+  return copy
+}
