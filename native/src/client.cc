@@ -66,8 +66,8 @@ Status coroipcc_connection::BeginConnect(int64_t timeout_ms, bool blocking) {
   blocking_connect_ = blocking;
   deadline_ns_ = DeadlineNs(timeout_ms);
   const Status status = TryConnect();
-  if (status == COROIPC_AGAIN && !blocking && deadline_ns_ != kNever)
-    loop_.DeadlineAt(deadline_ns_);
+  const bool waits = status == COROIPC_OK || status == COROIPC_AGAIN;
+  if (waits && !blocking && deadline_ns_ != kNever) loop_.DeadlineAt(deadline_ns_);
   return status == COROIPC_AGAIN ? COROIPC_OK : status;
 }
 
@@ -166,6 +166,7 @@ Status coroipcc_connection::TakeReply() {
   id_ = reply.connection_id;
   server_id_ = reply.server_id;
   InitRings();
+  watched_ = &control_->server.flow_control;
   slots_.Init(requests_in_flight_);
   next_slot_ = requests_in_flight_;
   segments_may_come_ = true;

@@ -173,6 +173,7 @@ struct coroipcc_connection final : coroipc::Connection {
   coroipc::Status Resolve(const coroipc_record& header, const uint8_t** payload, uint32_t* bytes,
                           coroipc_buffer** buffer, uint32_t* offset);
   void FreeSlot(uint32_t slot, coroipc::Pending& pending);
+  coroipc_buffer* BestFree(uint32_t bytes);
   void TakeBack(coroipc_buffer& buffer);
   void FailFirstLarge(coroipc::Status why);
   coroipc::Status TryConnect();
@@ -203,7 +204,7 @@ struct coroipcc_connection final : coroipc::Connection {
   bool want_pending_ = false;  // a segment for the backlog was asked for
   uint32_t want_bytes_ = 0;
   bool room_wanted_ = false;
-  uint32_t flow_seen_ = 0;
+  uint64_t flow_told_ = 0;  // what the last row said
   std::deque<coroipc::Kept> kept_answers_, kept_dispatches_;
   uint64_t kept_dispatch_bytes_ = 0;
   coroipc::Lease leases_[2];

@@ -52,14 +52,21 @@ bool coroipcc_connection::Reads(uint32_t in) const {
 }
 
 bool coroipcc_connection::MoreToDo(coroipc::Sink& sink) {
-  if (keeping_) return false;  // rows of events are for those who receive them
-  const uint32_t flow = coroipc::LoadRelaxed(control_->server.flow_control) != 0 ? 1 : 0;
-  if (flow != flow_seen_) {
-    flow_seen_ = flow;
-    stats_.flow_control = flow;
-    stats_.flow_control_count += flow;
+  const uint32_t flow = coroipc::LoadRelaxed(control_->server.flow_control);
+  if (flow != watched_seen_) {
+    watched_seen_ = flow;
+    stats_.flow_control = flow != 0 ? 1 : 0;
+    stats_.flow_control_count += stats_.flow_control;
+  }
+  const bool untold = stats_.flow_control != flow_told_;
+  if (keeping_) {
+    if (untold) loop_.MarkReady(*this);  // rows of events are for those who receive them
+    return false;
+  }
+  if (untold) {
+    flow_told_ = stats_.flow_control;
     coroipc_entry row = Row(COROIPC_KIND_FLOW_CONTROL);
-    row.argument = flow;
+    row.argument = static_cast<uint32_t>(flow_told_);
     loop_.PushEvent(row);
   }
   auto& batch = static_cast<coroipc::BatchSink&>(sink);
@@ -402,17 +409,23 @@ Status coroipcc_connection::AutomaticSlot(uint32_t* slot) {
   return COROIPC_OK;
 }
 
-Status coroipcc_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) {
+coroipc_buffer* coroipcc_connection::BestFree(uint32_t bytes) {
   coroipc_buffer* best = nullptr;
-  uint32_t known = 0;
   for (uint32_t i = 0; i < segments_max_; ++i) {
     coroipc_buffer* const candidate = buffers_[i];
-    if (candidate == nullptr) continue;
-    ++known;
-    if (candidate->owner != Owner::kFree || candidate->segment.bytes() < bytes) continue;
+    if (candidate == nullptr || candidate->owner != Owner::kFree) continue;
+    if (candidate->segment.bytes() < bytes) continue;
     if (best == nullptr || candidate->segment.bytes() < best->segment.bytes()) best = candidate;
   }
-  if (best != nullptr) {
+  return best;
+}
+
+Status coroipcc_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) {
+  uint32_t known = 0;
+  for (uint32_t i = 0; i < segments_max_; ++i) {
+    if (buffers_[i] != nullptr) ++known;
+  }
+  if (coroipc_buffer* const best = BestFree(bytes); best != nullptr) {
     best->owner = Owner::kUsed;
     *buffer = best;
     return COROIPC_OK;
@@ -536,6 +549,8 @@ Status coroipcc_connection::WantBuffer(uint32_t bytes, Wants wants, coroipc::Wai
   if (const Status status = Usable(); status != COROIPC_OK) return status;
   if (bytes == 0) return COROIPC_INVALID_ARGUMENT;
   if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
+  TakeReturnedBuffers();  // what was let go of since the last turn
+  if (phase_ != Phase::kOpen) return Usable();
   uint32_t slot = 0;
   if (const Status status = AutomaticSlot(&slot); status != COROIPC_OK) return status;
   Pending& pending = slots_.at(slot);
@@ -545,6 +560,24 @@ Status coroipcc_connection::WantBuffer(uint32_t bytes, Wants wants, coroipc::Wai
   coroipc_record header = {};
   header.kind = COROIPC_RECORD_SEGMENT_WANT;
   header.correlation = coroipc::Correlation(slot, pending.generation);
+  if (coroipc_buffer* const own = BestFree(bytes); own != nullptr) {  // no need to ask
+    own->owner = Owner::kUsed;
+    own->bytes = bytes;
+    FreeSlot(slot, pending);
+    if (waiter != nullptr) {
+      own->AddUser();
+      waiter->buffer = own;
+      waiter->done = true;
+    } else {
+      coroipc_entry row = Row(COROIPC_KIND_BUFFER);
+      row.correlation = header.correlation;
+      row.segment = own->index;
+      loop_.PushEvent(row);
+      loop_.MarkReady(*this);
+    }
+    *correlation = header.correlation;
+    return COROIPC_OK;
+  }
   const struct iovec part = {&bytes, sizeof bytes};
   const Status sent = Send(kRequest, header, &part, 1, sizeof bytes);
   if (sent != COROIPC_OK) {

@@ -164,6 +164,7 @@ Status Connection::DrainSocket() {
 
 bool Connection::Look() {
   if (socket_unread_ || hangup_) return true;
+  if (watched_ != nullptr && LoadRelaxed(*watched_) != watched_seen_) return true;
   for (uint32_t i = 0; i < in_count_; ++i) {
     if (in_[i].Ready() && Reads(i)) return true;
   }
@@ -188,6 +189,7 @@ bool Connection::Arm() {
   }
   // ORDER look-again (seq_cst): everything that was armed is looked at once more.
   bool found = hangup_;
+  if (watched_ != nullptr && LoadSeqCst(*watched_) != watched_seen_) found = true;
   for (uint32_t i = 0; i < in_count_; ++i) {
     if (Reads(i) && in_[i].ReadySeqCst()) found = true;
   }

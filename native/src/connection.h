@@ -181,6 +181,9 @@ class Connection {
   BufferHome* home_;
   coroipc_stats stats_ = {};
   uint32_t sequence_ = 0;
+  // A word of the peer's whose change gives this connection a turn (client: flow control).
+  uint32_t* watched_ = nullptr;
+  uint32_t watched_seen_ = 0;
   bool segments_may_come_ = false;
   bool socket_unread_ = false;
   bool hangup_ = false, process_gone_ = false;

@@ -439,8 +439,12 @@ void coroipcs_connection::OnBacklogChanged() {
   if (flow != stats_.flow_control) {
     stats_.flow_control = flow;
     stats_.flow_control_count += flow;
-    if (control_ != nullptr)
-      coroipc::StoreRelaxed(control_->server.flow_control, static_cast<uint32_t>(flow));
+    if (control_ != nullptr && phase_ == Phase::kOpen) {
+      // ORDER flow-control (seq_cst; pairs with the look-again of a client's Arm): stored, then is
+      // it asleep?
+      coroipc::StoreSeqCst(control_->server.flow_control, static_cast<uint32_t>(flow));
+      if (out_[kResponse].ring.TakeReaderSleep()) Ring();
+    }
   }
   if (drain_wanted && dispatches.bytes() <= backlog_limit / 2) {
     drain_wanted = false;

@@ -145,6 +145,8 @@ Status coroipcs_connection::AllocateBuffer(uint32_t bytes, coroipc_buffer** buff
   if (phase_ != Phase::kOpen) return status_ == COROIPC_OK ? COROIPC_DISCONNECTED : status_;
   if (bytes == 0) return COROIPC_INVALID_ARGUMENT;
   if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
+  TakeReturnedBuffers();  // what was let go of since the last turn
+  if (phase_ != Phase::kOpen) return status_;
   const Status status = AcquireSegment(bytes, buffer);
   if (status != COROIPC_OK) return status == COROIPC_AGAIN ? COROIPC_LIMIT : status;
   (*buffer)->bytes = bytes;
