@@ -130,6 +130,12 @@ const goals: readonly Goal[] = [
     'p50_us',
   ),
   aheadOfNet(
+    'rtt-sync 64 B, nobody pinned',
+    { ...awake, case: 'rtt-sync', placement: 'free' },
+    { ...net, case: 'rtt-sync', placement: 'free' },
+    'p50_us',
+  ),
+  aheadOfNet(
     'rtt-async 64 B',
     { ...awake, case: 'rtt-async' },
     { ...net, case: 'rtt-async' },

@@ -46,13 +46,14 @@ const base = {
 } as const
 
 function bouts(quick: boolean): Bout[] {
-  const durationMs = quick ? 700 : 1500
+  const durationMs = quick ? 600 : 1500
   const usual = { ...base, durationMs }
   const quickBouts: Bout[] = [
     { ...usual, case: 'rtt-sync' },
     { ...usual, case: 'rtt-sync', awake: false },
     { ...usual, case: 'rtt-sync', placement: 'one-cpu' },
     { ...usual, case: 'rtt-sync', placement: 'one-cpu', awake: false },
+    { ...usual, case: 'rtt-sync', placement: 'free' },
     { ...usual, case: 'rtt-async' },
     { ...usual, case: 'pipelined', inFlight: 64 },
     { ...usual, case: 'dispatch' },
@@ -80,12 +81,14 @@ export function makePlan(selection: Selection, cpus: Cpus): Plan {
   const rows: Row[] = []
   const notes = new Set<string>()
   const repetitions = selection.repetitions ?? (selection.quick ? 5 : 7)
-  if (!cpus.taskset) notes.add('unpinned: taskset (package util-linux) is missing or not allowed')
+  if (!cpus.taskset)
+    notes.add('nobody is pinned: taskset (package util-linux) is missing or not allowed')
   for (const bout of bouts(selection.quick)) {
     if (!selection.cases.has(bout.case)) continue
     const placement = place(cpus, bout.placement)
     if (placement === undefined) {
-      notes.add(`no rows ${bout.placement}: this process may use CPUs ${cpus.usable.join(', ')}`)
+      if (cpus.taskset || bout.placement === 'one-cpu')
+        notes.add(`no rows ${bout.placement}: ${cannotPlace(cpus)}`)
       continue
     }
     for (const subject of selection.subjects) {
@@ -101,6 +104,10 @@ export function makePlan(selection: Selection, cpus: Cpus): Plan {
     }
   }
   return { rows, repetitions, notes: [...notes] }
+}
+
+function cannotPlace(cpus: Cpus): string {
+  return cpus.taskset ? `this process may use CPU ${cpus.usable.join(', ')} only` : 'no taskset'
 }
 
 function tasksOf(bout: Bout, subject: Subject): Task[] {
@@ -127,6 +134,6 @@ function tasksOf(bout: Bout, subject: Subject): Task[] {
 
 function waitsOf(bout: Bout): readonly Wait[] {
   if (!bout.awake) return ['sleep']
-  // Two spinning sides on one CPU only wait for the end of each other's slice.
-  return bout.placement === 'one-cpu' ? ['adaptive', 'own'] : ['spin', 'adaptive', 'own']
+  // Two spinning sides that may share a CPU only wait for the end of each other's slice.
+  return bout.placement === 'two-cpus' ? ['spin', 'adaptive', 'own'] : ['adaptive', 'own']
 }

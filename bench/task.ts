@@ -12,8 +12,8 @@ export type CallForm = 'sync' | 'promise' | 'callback'
  */
 export type Wait = 'adaptive' | 'spin' | 'sleep' | 'own'
 
-/** Where the two processes run. `unpinned` only if `taskset` is missing: then nobody is pinned. */
-export type PlacementName = 'two-cpus' | 'one-cpu' | 'unpinned'
+/** Where the two processes run; `free`: wherever the scheduler puts them, as a user's processes do. */
+export type PlacementName = 'two-cpus' | 'one-cpu' | 'free'
 
 export interface Placement {
   readonly name: PlacementName
