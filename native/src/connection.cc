@@ -331,12 +331,17 @@ void Connection::End(Status why) {
 // -- sending --------------------------------------------------------------------------------------
 
 void Connection::PublishOut() {
-  for (uint32_t i = 0; i < out_count_; ++i) {
-    RingWriter& ring = out_[i].ring;
-    if (!ring.unpublished()) continue;
-    ring.Publish();
-    if (ring.TakeReaderSleep()) Ring();
+  // Dispatches before answers, and all before anybody is woken: who sees an answer can count on the
+  // dispatches that were sent before it, also when this process is killed at the next instruction.
+  bool published[2] = {};
+  for (uint32_t i = out_count_; i-- != 0;) {
+    published[i] = out_[i].ring.unpublished();
+    if (published[i]) out_[i].ring.Publish();
   }
+  bool asleep = false;
+  for (uint32_t i = 0; i < out_count_; ++i)
+    asleep |= published[i] && out_[i].ring.TakeReaderSleep();
+  if (asleep) Ring();
 }
 
 bool Connection::WouldWrite(uint32_t out, uint32_t bytes) {
