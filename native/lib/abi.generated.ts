@@ -1,5 +1,5 @@
 // Printed by native/tools/abi_dump.cc from native/include/coroipc; not to be edited. To renew it:
-//   npm run build:native && build/native/tools/abi_dump > native/lib/abi.generated.ts
+//   npm run generate
 
 /** COROIPC_ABI_VERSION. */
 export const abiVersion = 1

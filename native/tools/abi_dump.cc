@@ -211,7 +211,7 @@ int main() {
   printf(
       "// Printed by native/tools/abi_dump.cc from native/include/coroipc; not to be edited. To "
       "renew it:\n"
-      "//   npm run build:native && build/native/tools/abi_dump > native/lib/abi.generated.ts\n\n"
+      "//   npm run generate\n\n"
       "/** COROIPC_ABI_VERSION. */\nexport const abiVersion = %u\n\n"
       "/** COROIPC_LAYOUT: a sum of sizes; tells builds of one version apart. */\n"
       "export const layout = %u\n",
