@@ -124,6 +124,7 @@ t.test('run needs a server that was made for it', async (t) => {
 t.test('a blocking loop serves; promises are refused, deferred answers are not', async (t) => {
   const name = freshName()
   const worker = new Worker(new URL('blocking-server.js', import.meta.url), { workerData: name })
+  const exited = once(worker, 'exit')
   await once(worker, 'message')
   const connection = await connect(name, { service: 1 })
   t.equal(text(await connection.request(0, 'x')), 'x')
@@ -139,7 +140,7 @@ t.test('a blocking loop serves; promises are refused, deferred answers are not',
   connection.send(4)
   const [result] = (await once(worker, 'message')) as [{ errors: string[] }]
   t.same(result.errors, ['ERR_COROIPC_HANDLER_ASYNC'])
-  await once(worker, 'exit')
+  await exited
   await until(() => connection.closed)
 })
 
