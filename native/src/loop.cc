@@ -27,6 +27,12 @@ constexpr uint32_t kManyHot = 32;  // looking at this many takes longer than loo
 constexpr uint32_t kAgePerTurn = 4;
 constexpr int kEventsPerLook = 64;
 
+// pidfd_open(2): readable when the process has ended.
+bool ProcessEnded(int pidfd) {
+  struct pollfd ended = {.fd = pidfd, .events = POLLIN, .revents = 0};
+  return poll(&ended, 1, 0) == 1;
+}
+
 class Inside {
  public:
   explicit Inside(bool& inside) : inside_(inside) { inside_ = true; }
@@ -143,7 +149,10 @@ void Loop::HandleEvent(uint64_t cookie, uint32_t events) {
       }
       return;
     case Source::kPidfd:
-      if (Connection* const connection = at(number); connection != nullptr) {
+      // Looked at again: an event may be older than the connection that has this number now, and an
+      // application's poll system may say `ready` more often than it is.
+      if (Connection* const connection = at(number);
+          connection != nullptr && ProcessEnded(connection->pidfd())) {
         connection->HangUp(true);
         MarkReady(*connection);
       }
