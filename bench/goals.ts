@@ -54,7 +54,7 @@ function aheadOfNet(goal: string, ours: Pick, net: Pick, figure: 'p50_us' | 'per
       const better = figure === 'p50_us' ? y / x : x / y
       const show = figure === 'p50_us' ? us : rate
       return {
-        seen: `${better.toFixed(1)} x better (${show(x)} / ${show(y)})`,
+        seen: `${better >= 1 ? `${better.toFixed(1)} x better` : `${(1 / better).toFixed(1)} x worse`} (${show(x)} / ${show(y)})`,
         met: better > 1,
         doubts: [...new Set([a, b].flatMap(doubtsOf))],
       }
