@@ -165,11 +165,6 @@ Status coroipcc_connection::TakeReply() {
   segments_max_ = reply.segments_max;
   id_ = reply.connection_id;
   server_id_ = reply.server_id;
-  InitRings();
-  watched_ = &control_->server.flow_control;
-  slots_.Init(requests_in_flight_);
-  next_slot_ = requests_in_flight_;
-  segments_may_come_ = true;
   if (!registered_) {
     if (const Status watched = loop_.Watch(socket_.get(), coroipc::Source::kSocket, number_, false);
         watched != COROIPC_OK) {
@@ -183,6 +178,11 @@ Status coroipcc_connection::TakeReply() {
       return watched;
     }
   }
+  if (const Status rings = InitRings(); rings != COROIPC_OK) return rings;
+  watched_ = &control_->server.flow_control;
+  slots_.Init(requests_in_flight_);
+  next_slot_ = requests_in_flight_;
+  segments_may_come_ = true;
   // Credentials beside every doorbell would cost the kernel a copy each; the reply's were the last
   // ones wanted.
   coroipc::StopCredentials(socket_.get());

@@ -81,21 +81,26 @@ Connection::~Connection() {
   if (home_ != nullptr) home_->Close();
 }
 
-void Connection::InitRings() {
-  control_ = reinterpret_cast<coroipc_control*>(segment_.data());
+Status Connection::InitRings() {
+  auto* const control = reinterpret_cast<coroipc_control*>(segment_.data());
   uint8_t* const request = segment_.data() + COROIPC_CONTROL_BYTES;
   uint8_t* const response = request + request_ring_bytes_;
   uint8_t* const dispatch = response + response_ring_bytes_;
-  coroipc_ring_words* const words = control_->ring;
-  if (server_) {
-    in_[kRequest].Init(&words[COROIPC_RING_REQUEST], request, request_ring_bytes_);
-    out_[kResponse].ring.Init(&words[COROIPC_RING_RESPONSE], response, response_ring_bytes_);
-    out_[kDispatch].ring.Init(&words[COROIPC_RING_DISPATCH], dispatch, dispatch_ring_bytes_);
-  } else {
-    out_[kRequest].ring.Init(&words[COROIPC_RING_REQUEST], request, request_ring_bytes_);
-    in_[kResponse].Init(&words[COROIPC_RING_RESPONSE], response, response_ring_bytes_);
-    in_[kDispatch].Init(&words[COROIPC_RING_DISPATCH], dispatch, dispatch_ring_bytes_);
-  }
+  coroipc_ring_words* const words = control->ring;
+  const auto init = [&](auto& ring, uint32_t which, uint8_t* data, uint32_t bytes) {
+    return ring.Init(&words[which], data, bytes) == COROIPC_OK;
+  };
+  const bool fresh =
+      server_
+          ? init(in_[kRequest], COROIPC_RING_REQUEST, request, request_ring_bytes_) &&
+                init(out_[kResponse].ring, COROIPC_RING_RESPONSE, response, response_ring_bytes_) &&
+                init(out_[kDispatch].ring, COROIPC_RING_DISPATCH, dispatch, dispatch_ring_bytes_)
+          : init(out_[kRequest].ring, COROIPC_RING_REQUEST, request, request_ring_bytes_) &&
+                init(in_[kResponse], COROIPC_RING_RESPONSE, response, response_ring_bytes_) &&
+                init(in_[kDispatch], COROIPC_RING_DISPATCH, dispatch, dispatch_ring_bytes_);
+  if (!fresh) return COROIPC_PROTOCOL;
+  control_ = control;
+  return COROIPC_OK;
 }
 
 // -- the doorbell ---------------------------------------------------------------------------------

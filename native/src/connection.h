@@ -145,7 +145,8 @@ class Connection {
               uint32_t bytes, coroipc_buffer* buffer = nullptr, uint32_t offset = 0);
   // Whether `bytes` would go to the ring right now.
   bool WouldWrite(uint32_t out, uint32_t bytes);
-  void InitRings();
+  // PROTOCOL (client): the server's words are no positions. `control_` is set when it is OK.
+  Status InitRings();
   void GiveBack(uint32_t in);
   Status DrainSocket();
   // The segment that a received reference names, checked: ours to read now. PROTOCOL otherwise.

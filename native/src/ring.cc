@@ -5,15 +5,20 @@
 
 namespace coroipc {
 
-void RingWriter::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity) {
+namespace {
+bool Aligned(uint32_t position) { return (position & (COROIPC_RECORD_ALIGN - 1)) == 0; }
+}  // namespace
+
+Status RingWriter::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity) {
   words_ = words;
   data_ = data;
   capacity_ = capacity;
   // Both words are equal in a fresh segment (0; tests start them near 2^32). This is the only time
-  // that an own position is read from shared memory, before the peer has it or by a side that
-  // verified it is fresh.
+  // that an own position is read from shared memory: by the server before the client has it, by
+  // the client from a server that may lie. A crooked one would stand across the ring's end.
   position_ = published_ = LoadRelaxed(words->write_position);
   peer_read_ = position_;
+  return Aligned(position_) ? COROIPC_OK : COROIPC_PROTOCOL;
 }
 
 Status RingWriter::LoadPeer() {
@@ -23,7 +28,7 @@ Status RingWriter::LoadPeer() {
   const uint32_t read = LoadSeqCst(words_->read_position);
   // I1 and I5: never behind what it already freed, never past what we published.
   if (read - peer_read_ > published_ - peer_read_) return COROIPC_PROTOCOL;
-  if ((read & (COROIPC_RECORD_ALIGN - 1)) != 0) return COROIPC_PROTOCOL;
+  if (!Aligned(read)) return COROIPC_PROTOCOL;
   peer_read_ = read;
   return COROIPC_OK;
 }
@@ -80,12 +85,13 @@ Status RingWriter::Room(uint32_t wants, bool* room) {
   return COROIPC_OK;
 }
 
-void RingReader::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity) {
+Status RingReader::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity) {
   words_ = words;
   data_ = data;
   capacity_ = capacity;
   position_ = published_ = LoadRelaxed(words->read_position);  // as in RingWriter::Init
   seen_ = position_;
+  return Aligned(position_) ? COROIPC_OK : COROIPC_PROTOCOL;
 }
 
 Status RingReader::LoadPeer() {
@@ -93,7 +99,7 @@ Status RingReader::LoadPeer() {
   const uint32_t written = LoadAcquire(words_->write_position);
   // I1 and I5: it never goes back, and never past what we gave free.
   if (written - seen_ > capacity_ - (seen_ - published_)) return COROIPC_PROTOCOL;
-  if ((written & (COROIPC_RECORD_ALIGN - 1)) != 0) return COROIPC_PROTOCOL;
+  if (!Aligned(written)) return COROIPC_PROTOCOL;
   seen_ = written;
   return COROIPC_OK;
 }

@@ -33,7 +33,8 @@ inline constexpr uint32_t RecordBytes(uint32_t payload_bytes) {
 
 class RingWriter {
  public:
-  void Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity);
+  // PROTOCOL: the position found in `words` is not one.
+  Status Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity);
 
   // The largest payload that a record may carry inside the ring.
   uint32_t payload_bytes_max() const { return capacity_ / 2 - COROIPC_RECORD_BYTES; }
@@ -74,7 +75,8 @@ class RingWriter {
 
 class RingReader {
  public:
-  void Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity);
+  // PROTOCOL as in RingWriter::Init.
+  Status Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity);
 
   // The next record: its header copied, its payload still in shared memory. AGAIN: the ring is
   // empty. PROTOCOL: a length, a kind or a position is impossible. Pads are skipped.

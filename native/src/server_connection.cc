@@ -152,32 +152,36 @@ Status coroipcs_connection::Establish() {
     private_data.reset(new (std::nothrow) uint8_t[service_entry->options.private_data_bytes]());
     if (private_data == nullptr) status = COROIPC_NO_MEMORY;
   }
+  if (status == COROIPC_OK && pidfd() >= 0) {
+    status = loop_.Watch(pidfd(), coroipc::Source::kPidfd, number_, false);
+  }
   if (status == COROIPC_OK) {
     id_ = coroipc::RandomId();
     coroipc::FillSegmentHeader(reinterpret_cast<coroipc_control*>(segment_.data()), terms_, id_);
+    request_ring_bytes_ = terms_.request_ring_bytes;
+    response_ring_bytes_ = terms_.response_ring_bytes;
+    dispatch_ring_bytes_ = terms_.dispatch_ring_bytes;
+    // Own positions are read while nobody else can have written to them.
+    status = InitRings();
+  }
+  if (status == COROIPC_OK) {
     const coroipc_setup_reply reply = coroipc::MakeSetupReply(COROIPC_OK, terms_, id_, server.id);
     status = coroipc::SendMessage(socket_.get(), &reply, sizeof reply, fd.get(), true);
     // Its socket is empty in this direction, so AGAIN is as good as gone.
     if (status == COROIPC_AGAIN) status = COROIPC_PEER_DEAD;
   }
-  if (status == COROIPC_OK && pidfd() >= 0) {
-    status = loop_.Watch(pidfd(), coroipc::Source::kPidfd, number_, false);
-  }
   if (status != COROIPC_OK) {
+    control_ = nullptr;
     segment_.Unmap();
     account.Discharge(charged);
     charged = 0;
     service_entry = nullptr;
     return status;
   }
-  request_ring_bytes_ = terms_.request_ring_bytes;
-  response_ring_bytes_ = terms_.response_ring_bytes;
-  dispatch_ring_bytes_ = terms_.dispatch_ring_bytes;
   message_bytes_ = terms_.message_bytes;
   requests_in_flight_ = terms_.requests_in_flight;
   segments_max_ = terms_.segments_max;
   slots.Init(requests_in_flight_);
-  InitRings();
   server.RemovePending(this);
   if (phase_ == Phase::kAuthorizing) {
     --server.authorizing;
