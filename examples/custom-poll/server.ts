@@ -14,11 +14,9 @@ if (name === undefined) {
   process.exit(2)
 }
 
-let frame = 0
-let position = 0.5
-let speed = 0
-let stopped = false
-const state = (): string => JSON.stringify({ frame, position } satisfies State)
+const ball = { frame: 0, position: 0.5, speed: 0, stopped: false }
+const state = (): string =>
+  JSON.stringify({ frame: ball.frame, position: ball.position } satisfies State)
 
 const poll = new FramePoll()
 const server = new Server({ poll })
@@ -29,11 +27,11 @@ server.addService({
     [PUSH]: ({ payload }) => {
       const push = Buffer.from(payload).readDoubleLE()
       // Anything else would make the ball vanish.
-      if (Math.abs(push) <= 10) speed += push
+      if (Math.abs(push) <= 10) ball.speed += push
       return state()
     },
     [STOP]: () => {
-      stopped = true
+      ball.stopped = true
     },
   },
 })
@@ -42,15 +40,15 @@ console.log(`listening on ${server.address}`)
 
 /** Rolls on, back from the walls, slower and slower. */
 function simulate(): void {
-  frame++
-  const way = (((position + speed / 60) % 2) + 2) % 2
-  if (way > 1) speed = -speed
-  position = way > 1 ? 2 - way : way
-  speed *= 0.99
+  ball.frame++
+  const way = (((ball.position + ball.speed / 60) % 2) + 2) % 2
+  if (way > 1) ball.speed = -ball.speed
+  ball.position = way > 1 ? 2 - way : way
+  ball.speed *= 0.99
 }
 
 const pause = new Int32Array(new SharedArrayBuffer(4))
-for (let next = performance.now() + FRAME_MS; !stopped; next += FRAME_MS) {
+for (let next = performance.now() + FRAME_MS; !ball.stopped; next += FRAME_MS) {
   simulate()
   for (const connection of server.connections()) connection.dispatch(state(), { id: FRAME })
   poll.look(server, next)
@@ -59,4 +57,4 @@ for (let next = performance.now() + FRAME_MS; !stopped; next += FRAME_MS) {
   else next = performance.now() // late: frames are left out, not made up for
 }
 await server.close()
-console.log(`${poll.size} sources left after ${frame} frames`)
+console.log(`${poll.size} sources left after ${ball.frame} frames`)

@@ -180,12 +180,13 @@ async function run(connection: Connection, lane: Lane): Promise<void> {
     for (let path = todo.pop(); path !== undefined; path = todo.pop()) {
       try {
         await digest(lane, path)
-        report(connection)
       } catch (error) {
         // What the server had of it, or answered, died with the connection.
         todo.push(path)
         throw error
       }
+      // Behind that: what fails here is not the file's.
+      report(connection)
     }
   } finally {
     lane.free()
