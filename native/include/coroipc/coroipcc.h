@@ -187,7 +187,10 @@ COROIPC_API coroipc_status coroipcc_buffer_alloc_start(struct coroipcc_connectio
 /* Many at once: rows REQUEST, SEND, CANCEL; payloads in `arena`. For REQUEST the row's
  * `correlation` is a slot of the caller's choosing in [0, coroipcc_requests_in_flight) that is not
  * in use; its answer (or SLOT_FREE) comes with that slot as correlation. Row `argument` is the
- * timeout in ms and becomes the row's status. One publication and one wake check per connection. */
+ * timeout in ms and becomes the row's status. A SEND row is queued even when it says FULL, by at
+ * most this batch: the sender stops now, KIND_ROOM follows. A REQUEST row is never refused for the
+ * size of the queue: its bound is the number of slots. One publication and one wake check per
+ * connection. */
 COROIPC_API void coroipcc_send_batch(struct coroipcc_group* group, struct coroipc_entry* entries,
                                      uint32_t count, const uint8_t* arena);
 /* One row with a gathered payload that need not be in an arena, else as above. */

@@ -81,9 +81,8 @@ struct coroipcs_callbacks {
 
 /* The abstracted poll system: the library names fds and events (POLLIN, POLLOUT of poll(2)), the
  * application's own loop watches them level-triggered and calls coroipcs_handler_accept or
- * coroipcs_handler_dispatch. `cookie` names the source. After each of these calls, and at least
- * every options.tick_ms, the application calls coroipcs_process (or coroipcs_receive until it is
- * empty). */
+ * coroipcs_handler_dispatch. `cookie` names the source. After each of these calls the
+ * application calls coroipcs_process, or coroipcs_receive and coroipcs_look until both say OK. */
 struct coroipcs_poll {
   void* context;
   int (*accept_add)(int fd, uint64_t cookie, void* context);

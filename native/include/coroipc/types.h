@@ -115,9 +115,10 @@ enum coroipc_kind {
 };
 
 #define COROIPC_IN_ARENA 0u
-#define COROIPC_IN_BLOCK 1u   /* payload is blocks[row]: owned by the receiver, coroipc_block_free \
-                               */
-#define COROIPC_IN_SEGMENT 2u /* payload lies in a segment: trusted peers only, or own buffers */
+/* The payload is blocks[row]: owned by the receiver, coroipc_block_free. */
+#define COROIPC_IN_BLOCK 1u
+/* The payload lies in a segment: trusted peers only, or own buffers. */
+#define COROIPC_IN_SEGMENT 2u
 
 struct coroipc_batch {
   struct coroipc_entry* entries;
