@@ -108,5 +108,11 @@ t.test('links of the manual lead to files that exist', async (t) => {
       [],
       path,
     )
+    const examples = [...text.matchAll(/\bexamples\/[\w-]+/g)].map(([example]) => example)
+    t.same(
+      examples.filter((example) => !existsSync(join(root, example))),
+      [],
+      `examples that ${path} names`,
+    )
   }
 })
