@@ -1,4 +1,7 @@
 // connect and connectSync: what they resolve to, and every way in which they fail.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { connect, connectSync, IpcError } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
 import t from 'tap'
@@ -129,6 +132,22 @@ t.test(
     t.equal(text(await connection.request(0, 'x')), 'x')
   },
 )
+
+t.test('so is one by a plain name, wherever plain names live', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'coroipc-names-'))
+  const before = process.env['COROIPC_RUNTIME_DIR']
+  process.env['COROIPC_RUNTIME_DIR'] = directory
+  t.teardown(() => {
+    if (before === undefined) delete process.env['COROIPC_RUNTIME_DIR']
+    else process.env['COROIPC_RUNTIME_DIR'] = before
+    rmSync(directory, { recursive: true })
+  })
+  await using server = new Server()
+  server.addService({ id: 7 })
+  await server.listen('plain')
+  t.equal(server.address, join(directory, 'plain'))
+  t.throws(() => connectSync('plain', { service: 7 }), { code: 'ERR_COROIPC_DEADLOCK' })
+})
 
 t.test('wrong arguments name what was expected and what came', async (t) => {
   const invalid = { code: 'ERR_COROIPC_INVALID_ARGUMENT' }

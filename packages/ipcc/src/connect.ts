@@ -114,6 +114,8 @@ export function connect(name: string, options: ConnectOptions): Promise<Connecti
 /** Where a server of this name may listen. */
 function addressesOf(name: string): string[] {
   if (name.startsWith('@') || name.includes('/')) return [name]
+  const only = process.env['COROIPC_RUNTIME_DIR']
+  if (only !== undefined && only !== '') return [`${only}/${name}`]
   const runtime = process.env['XDG_RUNTIME_DIR']
   const addresses = [`/run/coroipc/${name}`]
   if (runtime !== undefined && runtime !== '') addresses.push(`${runtime}/coroipc/${name}`)
