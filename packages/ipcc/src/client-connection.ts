@@ -427,9 +427,15 @@ export class ClientConnection
     }
     loop.flush()
     const result = addon.sendRow(loop.handle, this.#number, Kind.send, id, 0, 0, bytes)
-    // FULL: it was taken all the same, but it is the last until ROOM.
-    if (-result === Status.FULL) this.#noRoom = true
-    else if (result < 0) this.#undelivered(nativeError(result, { subject: `send ${id}` }))
+    if (result < 0) this.#notTaken(-result, () => nativeError(result, { subject: `send ${id}` }))
+  }
+
+  #notTaken(code: number, error: () => IpcError): void {
+    // FULL: it was taken all the same, but it is the last until ROOM. That the connection is over is told
+    // by 'close', after this turn; whoever sends in a loop must see it now.
+    if (code === Status.FULL || code === Status.DISCONNECTED || code === Status.PEER_DEAD)
+      this.#noRoom = true
+    else this.#undelivered(error())
   }
 
   // -- the private queue ----------------------------------------------------------------------------
@@ -469,10 +475,7 @@ export class ClientConnection
       if (pending !== undefined)
         this.#fail(pending, ipcError(row.code, { subject: `request ${row.id}` }))
     } else if (row.kind === Kind.send) {
-      if (row.code === Status.FULL) this.#noRoom = true
-      // That the connection is over is told by 'close'.
-      else if (row.code !== Status.DISCONNECTED && row.code !== Status.PEER_DEAD)
-        this.#undelivered(ipcError(row.code, { subject: `send ${row.id}` }))
+      this.#notTaken(row.code, () => ipcError(row.code, { subject: `send ${row.id}` }))
     }
   }
 

@@ -723,6 +723,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         case Status.DISCONNECTED:
         case Status.PROTOCOL:
         case Status.BACKLOG_OVERFLOW:
+          // The row that says so comes after this turn: whoever dispatches in a loop must see it now.
+          connection.block()
           break
         default:
           this.#events.error(
