@@ -1,8 +1,17 @@
 // Requests as handlers see them: every way to answer, to answer later, to fail, and to be given up.
+import { once } from 'node:events'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from '@coroipc/ipcc'
 import { type Handler, type Request, Server } from '@coroipc/ipcs'
+import { addon, Kind, Status } from '@coroipc/native'
 import t from 'tap'
+import { connectOptions, openGroup, service } from '../addon/support.js'
 import { freshName, text, until } from '../ipcc/harness.js'
+
+const aborted = async (signal: AbortSignal): Promise<void> => {
+  if (!signal.aborted) await once(signal, 'abort')
+}
 
 async function serve(handlers: Record<number, Handler>): Promise<
   AsyncDisposable & {
@@ -206,6 +215,72 @@ t.test('the signal tells of a deadline, of a cancel, and of the end of the clien
   await until(() => reasons.length === 3)
   t.equal(reasons[2], 'ERR_COROIPC_DISCONNECTED')
   t.same(both.errors, [])
+})
+
+t.test("a handler that obeys its signal is answered with the reason's code", async (t) => {
+  const ways: Handler[] = [
+    ({ signal }) => aborted(signal).then(() => signal.throwIfAborted()),
+    async ({ signal }) => {
+      await sleep(60_000, undefined, { signal })
+    },
+    async ({ signal }) => {
+      await aborted(signal)
+      throw new Error('wrapped', { cause: signal.reason })
+    },
+    (request) => {
+      request.defer()
+      void aborted(request.signal).then(() => request.fail(request.signal.reason))
+    },
+    async ({ signal }) => {
+      await aborted(signal)
+      throw new Error('of its own')
+    },
+  ]
+  await using both = await serve({ ...ways })
+  const [mine] = [...both.server.connections()]
+  const codes: string[] = []
+  const note = (message: unknown): void => {
+    const { request, code } = message as { request: Request; code: string }
+    if (request.connection === mine) codes[request.id] = code
+  }
+  subscribe('coroipc:server:request', note)
+  t.teardown(() => unsubscribe('coroipc:server:request', note))
+  const controller = new AbortController()
+  const { signal } = controller
+  for (const id of ways.keys())
+    void both.client.request(id, '', { signal, timeoutMs: Infinity }).catch(() => {})
+  await both.client.request(99).catch(() => {})
+  codes.length = 0
+  controller.abort()
+  await until(() => Object.keys(codes).length === ways.length)
+  const obeyed = ways.slice(1).map(() => 'ERR_COROIPC_ABORTED')
+  t.same(codes, [...obeyed, 'ERR_COROIPC_HANDLER_REJECTED'])
+  t.match(both.errors.splice(0), [{ code: 'ERR_COROIPC_HANDLER_REJECTED' }])
+  // Of this client the deadline never comes: only the server's clock runs.
+  const name = freshName()
+  await both.server.close()
+  const server = new Server()
+  server.on('error', () => {})
+  server.addService({ id: service, handlers: { ...ways } })
+  await server.listen(name)
+  const answers = new Map<number, number>()
+  let open = false
+  const group = openGroup((row) => {
+    if (row.kind === Kind.connected) open = true
+    if (row.kind === Kind.response) answers.set(row.correlation, row.argument)
+  })
+  addon.attach(group.loop.handle)
+  t.teardown(() => addon.groupDestroy(group.loop.handle))
+  const number = addon.connectStart(group.loop.handle, name, connectOptions, 5000)
+  await until(() => open)
+  for (const id of ways.keys())
+    addon.sendRow(group.loop.handle, number, Kind.request, id, id, 20, new Uint8Array(0))
+  await until(() => answers.size === ways.length)
+  t.same(
+    [...ways.keys()].map((slot) => answers.get(slot)),
+    [...obeyed.map(() => Status.TIMED_OUT), Status.HANDLER_REJECTED],
+  )
+  await server.close({ timeoutMs: 0 })
 })
 
 t.test('answers to a client that is gone go nowhere, quietly', async (t) => {

@@ -48,7 +48,8 @@ export interface Request<Context = unknown> {
    * Aborts when nobody waits for the answer any more: the client's deadline has passed
    * (`ERR_COROIPC_TIMED_OUT`), it cancelled the request (`ERR_COROIPC_ABORTED`), or it is gone
    * (`ERR_COROIPC_PEER_DEAD`, `ERR_COROIPC_DISCONNECTED`); the reason is that error. Made when it is
-   * first read. Under `server.run()` it only tells what was known before the handler ran.
+   * first read. A handler that obeys it, by throwing that reason or an AbortError, has not failed: the
+   * answer is the reason's code. Under `server.run()` it only tells what was known before the handler ran.
    */
   readonly signal: AbortSignal
   /** True once it was answered, by whatever way. */
@@ -178,10 +179,15 @@ export class ServerRequest<Context> implements Request<Context> {
     this.#controller?.abort(reason)
   }
 
-  /** Whether `error` is what a handler throws that obeyed `signal`. */
-  abortedBy(error: unknown): boolean {
-    if (this.#reason === undefined) return false
-    return error === this.#reason || (error as Error | undefined)?.name === 'AbortError'
+  /**
+   * Why `signal` aborted, if `error` is what a handler throws that obeyed it: the reason itself, an error
+   * caused by it, or an AbortError.
+   */
+  abortedBy(error: unknown): Error | undefined {
+    const reason = this.#reason
+    if (reason === undefined || error === reason) return reason
+    const { name, cause } = (error ?? {}) as Partial<Error>
+    return name === 'AbortError' || cause === reason ? reason : undefined
   }
 
   /** It is answered, or its client gone: nothing of it is left running. */

@@ -29,6 +29,7 @@ import {
   SMALL_BYTES,
   statsFrom,
   Status,
+  statusOf,
 } from '@coroipc/native'
 import { type Connection, type ConnectionOwner, ServerConnection } from './connection.js'
 import { connectChannel, disconnectChannel, requestChannel } from './diagnostics.js'
@@ -600,15 +601,11 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     const deliberate =
       IpcError.is(error, 'ERR_COROIPC_RETRY') || IpcError.is(error, 'ERR_COROIPC_REFUSED')
     if (!request.answered) {
-      const answer = !deliberate
-        ? code
-        : error.code === 'ERR_COROIPC_RETRY'
-          ? Status.RETRY
-          : Status.REFUSED
-      // A handler that stops because nobody waits any more does what it should.
-      const obedient = request.abortedBy(error)
-      this.#code(request, connection, answer)
-      if (deliberate || obedient) return
+      // A handler that stops because nobody waits any more does what it should; and whose clock was first
+      // makes no difference to the client.
+      const told = deliberate ? error : request.abortedBy(error)
+      this.#code(request, connection, statusOf(told) ?? code)
+      if (told !== undefined) return
     }
     const wrapped =
       code === Status.HANDLER_ASYNC
