@@ -237,7 +237,7 @@ bool Connection::BeginFinalDrain() {
   }
   for (uint32_t i = 0; i < in_count_; ++i) {
     if (in_[i].LoadPeer() != COROIPC_OK) return false;
-    final_position_[i] = in_[i].seen();
+    in_[i].Freeze();
   }
   return true;
 }
@@ -278,7 +278,6 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
   for (uint32_t i = 0; i < in_count_; ++i) {
     const uint32_t limit = final_ ? cap : TurnCap(i, cap);
     for (uint32_t n = 0; Reads(i); ++n) {
-      if (final_ && in_[i].position() == final_position_[i]) break;
       if (limit != 0 && n == limit) {
         more |= in_[i].Ready();
         break;
@@ -294,7 +293,7 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
       const Taken taken = Deliver(i, header, payload, sink);
       if (taken == Taken::kFailed || phase_ != Phase::kOpen) return false;
       if (taken == Taken::kFull) {
-        more = true;
+        more |= Reads(i);
         break;
       }
       worked = true;
@@ -307,7 +306,7 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
   if (final_) {
     bool done = !more;
     for (uint32_t i = 0; i < in_count_; ++i) {
-      if (Reads(i) && in_[i].position() != final_position_[i]) done = false;
+      if (Reads(i) && in_[i].seen_bytes() != 0) done = false;
     }
     if (done) End(HangUpReason());
     return !done;

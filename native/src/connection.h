@@ -199,7 +199,6 @@ class Connection {
 
   ForkGuard guard_;
   bool final_ = false;
-  uint32_t final_position_[2] = {};
 };
 
 inline constexpr uint32_t kResponse = 0, kDispatch = 1;  // of a client's in_, of a server's out_

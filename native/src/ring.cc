@@ -95,6 +95,7 @@ Status RingReader::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capac
 }
 
 Status RingReader::LoadPeer() {
+  if (frozen_) return COROIPC_OK;
   // ORDER record-published (acquire; pairs with RingWriter::Publish).
   const uint32_t written = LoadAcquire(words_->write_position);
   // I1 and I5: it never goes back, and never past what we gave free.

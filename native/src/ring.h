@@ -93,10 +93,11 @@ class RingReader {
   bool ReadySeqCst() const { return LoadSeqCst(words_->write_position) != position_; }
   // Bytes known to be waiting, from the last load.
   uint32_t seen_bytes() const { return seen_ - position_; }
-  uint32_t position() const { return position_; }
-  uint32_t seen() const { return seen_; }
-  // The writer's position now, checked; the final drain after a death reads up to it.
+  // The writer's position now, checked.
   Status LoadPeer();
+  // After a death: nothing is read that the last LoadPeer did not see. Somebody may still write,
+  // and must not keep us reading for ever.
+  void Freeze() { frozen_ = true; }
 
   // Read but not given back, lease excluded.
   bool unpublished() const { return release_limit() != published_; }
@@ -143,6 +144,7 @@ class RingReader {
   uint32_t peeked_ = 0;     // size of the record of the last Peek
   uint32_t lease_position_ = 0;
   bool leased_ = false;
+  bool frozen_ = false;
 };
 
 }  // namespace coroipc

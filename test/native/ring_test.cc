@@ -288,6 +288,21 @@ TEST("the read position is due for publication at an eighth of the ring") {
   CHECK(!pair.reader.unpublished());
 }
 
+TEST("a frozen ring is read to where it was seen, whatever is written afterwards") {
+  // The last that was seen is a pad: what stands behind it came later.
+  Pair pair(256, 200);
+  uint8_t* reserved = nullptr;
+  uint32_t wants = 0;
+  CHECK_EQ(pair.writer.Reserve(100, &reserved, &wants), COROIPC_OK);
+  pair.writer.Publish();
+  CHECK_EQ(pair.reader.LoadPeer(), COROIPC_OK);
+  pair.reader.Freeze();
+  CHECK_EQ(pair.Put(100, 1), COROIPC_OK);
+  CHECK_EQ(pair.Take(0, 0), COROIPC_AGAIN);
+  CHECK_EQ(pair.reader.seen_bytes(), 0u);
+  CHECK_EQ(pair.Take(0, 0), COROIPC_AGAIN);
+}
+
 // -- sleeping and waking --------------------------------------------------------------------------
 
 TEST("a sleeper is woken once for each time that it says so") {
