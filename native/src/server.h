@@ -96,6 +96,7 @@ struct coroipcs_connection final : coroipc::Connection {
   bool trusted = false;
   bool drain_wanted = false;
   bool rate_paused = false;
+  bool grant_waits = false;  // for room on the socket
   int policy = COROIPCS_POLICY_ERROR;
   uint32_t rate = 0;  // requests per second, 0 = any
   uint64_t rate_filled_ns = 0;

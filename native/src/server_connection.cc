@@ -273,15 +273,19 @@ void coroipcs_connection::Release() {
 
 bool coroipcs_connection::Overflowing() const {
   const coroipc::Outbound& out = out_[kResponse];
-  // While its first waits for a segment, reading must go on: the client's release comes by the
-  // request ring.
-  return !out.waits_segment && (out.backlog.count() >= requests_in_flight_ ||
-                                out.backlog.bytes() >= server.options.unsent_bytes);
+  if (out.waits_segment) {
+    // Reading must go on: the client's release comes by the request ring, behind what an honest
+    // client can have sent before it, which is as many requests and wants as may be in flight.
+    return out.backlog.count() >= 2 * requests_in_flight_ || account.bytes > account.limit;
+  }
+  return out.backlog.count() >= requests_in_flight_ ||
+         out.backlog.bytes() >= server.options.unsent_bytes;
 }
 
 bool coroipcs_connection::Reads(uint32_t in) const {
   (void)in;
-  return draining() || (!rate_paused && !Overflowing());
+  // A grant that waits for room on the socket is tried again by the doorbell's timer, not at once.
+  return draining() || (!rate_paused && !Overflowing() && !(grant_waits && doorbell_owed_));
 }
 
 void coroipcs_connection::Refill() {

@@ -111,6 +111,7 @@ Status coroipcs_connection::OnSegmentMessage(const coroipc_segment_message& mess
 Status coroipcs_connection::Grant(const coroipc_record& header, const uint8_t* payload) {
   uint32_t bytes;
   if (header.bytes != sizeof bytes) return COROIPC_PROTOCOL;
+  if (draining()) return COROIPC_OK;  // nobody is there to take it
   coroipc::CopyIn(&bytes, payload, sizeof bytes);
   coroipc_record grant = {};
   grant.kind = COROIPC_RECORD_SEGMENT_GRANT;
@@ -121,9 +122,11 @@ Status coroipcs_connection::Grant(const coroipc_record& header, const uint8_t* p
   if (status == COROIPC_AGAIN) status = COROIPC_LIMIT;
   if (status == COROIPC_OK && Share(*buffer) != COROIPC_OK) {
     buffer->owner = Owner::kFree;
+    grant_waits = true;
     OweDoorbell();  // its timer gives this connection a turn
     return COROIPC_AGAIN;
   }
+  grant_waits = false;
   if (status != COROIPC_OK) {
     grant.status = status;
     return Send(kResponse, grant, nullptr, 0, 0);
