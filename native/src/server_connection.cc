@@ -265,6 +265,8 @@ void coroipcs_connection::Release() {
   if (service_entry != nullptr) --service_entry->connections;
   coroipcs_server& owner = server;
   --account.objects;
+  // Its memory goes now; a server that sleeps frees the object itself only when it wakes.
+  for (uint32_t i = 0; i < segments_max_; ++i) DropBuffer(i);
   loop_.Bury(*this);
   if (--owner.objects == 0 && owner.destroyed) delete &owner;
 }
