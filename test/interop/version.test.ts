@@ -60,7 +60,7 @@ t.test('a C program that meets another version reads it from coroipcc_peer_versi
 })
 
 t.test('our own version connects: the tests above can fail', async (t) => {
-  await using peer = await Peer.start()
+  await using peer = await Peer.open()
   const name = freshName()
   await peer.run(async ({ ipcs, state }, name) => {
     state.server = new ipcs.Server()

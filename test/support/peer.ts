@@ -59,6 +59,11 @@ abstract class Tasks implements AsyncDisposable {
     return promise as Promise<Result>
   }
 
+  /** As `run`, for what ends with the peer: nobody waits for it. */
+  start<Args extends unknown[]>(task: Task<Args, unknown>, ...args: Args): void {
+    this.run(task, ...args).catch(() => {})
+  }
+
   protected abstract post(order: Order): void
   /** Ends it, if nothing else did; resolves when it is gone. */
   abstract end(): Promise<void>
@@ -102,7 +107,7 @@ export class Peer extends Tasks {
     child.on('error', () => {}) // a message to one that has just ended
   }
 
-  static async start({ through = [], env = {} }: PeerOptions = {}): Promise<Peer> {
+  static async open({ through = [], env = {} }: PeerOptions = {}): Promise<Peer> {
     const [command, ...args] = [...through, process.execPath, '--enable-source-maps', main]
     const child = spawn(command as string, args, {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -163,7 +168,7 @@ export class PeerWorker extends Tasks {
     worker.on('error', (error) => this.ended(String(error)))
   }
 
-  static async start(): Promise<PeerWorker> {
+  static async open(): Promise<PeerWorker> {
     const peer = new PeerWorker(new Worker(main))
     await peer.run(() => undefined)
     return peer
