@@ -961,6 +961,7 @@ export class ClientConnection
     checkOptions('options', options, clearChecks)
     if (this.#freed) throw this.#overError('stats')
     const clear = options?.clear ?? false
+    this.#group.loop.flush() // what was said to be taken counts
     addon.stats(this.#handle, this.#number, clear, this.#stats)
     const stats = statsFrom(this.#stats)
     return this.#latency === undefined ? stats : { ...stats, latency: this.#latency.read(clear) }

@@ -733,6 +733,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   }
 
   readStats(connection: number, clear: boolean): Stats {
+    this.loop.flush() // what was said to be queued counts
     addon.stats(this.loop.handle, connection, clear, this.#stats)
     return statsFrom(this.#stats)
   }
