@@ -33,6 +33,8 @@ void coroipcc_group::OnTimer() {
   }
 }
 
+uint64_t coroipcc_group::WorthLookingNs() const { return awaited != 0 ? 200000 : 60000; }
+
 // -- life -----------------------------------------------------------------------------------------
 
 coroipcc_connection::coroipcc_connection(coroipcc_group& owner, const coroipcc_options& given,
@@ -272,6 +274,7 @@ void coroipcc_connection::OnEnded(Status why) {
     }
     pending.wants = Wants::kNothing;
   });
+  group.awaited -= in_flight_;
   in_flight_ = 0;
   coroipc_entry row = Row(COROIPC_KIND_DISCONNECTED);
   row.argument = static_cast<uint32_t>(why);

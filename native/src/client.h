@@ -75,6 +75,8 @@ struct coroipcc_group final : coroipc::Loop {
     return Init(given.threads != 0, given.wait, nullptr);
   }
   void OnTimer() override;
+  uint64_t WorthLookingNs() const override;
+  uint32_t awaited = 0;  // answers, of all connections
   void FreeNow() { FreeBuried(); }
 };
 

@@ -30,10 +30,11 @@ Status NewConnection(coroipcc_group* group, const char* name, const coroipcc_opt
     owned->owned = true;
     group = owned;
   }
-  Guard guard(*group);
+  group->Lock();
   auto* made = new (std::nothrow) coroipcc_connection(*group, *options, name);
+  group->Unlock();
   if (made == nullptr) {
-    if (owned != nullptr) coroipcc_group_destroy(owned);
+    coroipcc_group_destroy(owned);
     return COROIPC_NO_MEMORY;
   }
   if (made->options.timeout_ms == 0) made->options.timeout_ms = 30000;

@@ -8,6 +8,7 @@
 // each of which the host may end the call (a worker that is being terminated); no liveness rests on
 // the slices.
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -32,11 +33,12 @@ using coroipc::Wants;
 
 namespace {
 
+constexpr uint64_t kYieldNs = 4000;
 constexpr uint64_t kSliceNs = 50 * kMillisecond;
 constexpr uint64_t kShortLookNs = 10000;
 constexpr uint64_t kLookMinNs = 20000;
 constexpr uint64_t kLookMaxNs = 150000;
-constexpr uint64_t kWorthLookingNs = 100000;  // an answer that takes longer is not worth a busy CPU
+constexpr uint64_t kWorthLookingNs = 200000;  // an answer that takes longer is not worth a busy CPU
 constexpr uint64_t kAnswerCapNs = kMillisecond;
 constexpr uint64_t kSpinFdLookNs = kMillisecond;
 
@@ -49,8 +51,10 @@ uint64_t coroipcc_connection::Deadline(int32_t timeout_ms) const {
 uint64_t coroipcc_connection::SpinBudget() const {
   const int wait = options.wait;
   if (wait == COROIPC_WAIT_SLEEP || loop_.one_cpu()) return 0;
+  if (PeerOnThisCpu()) return 0;  // it cannot answer while we look
   if (wait == COROIPC_WAIT_SPIN) return kNever;
-  if (answer_ns_ > kWorthLookingNs) return kShortLookNs;
+  // Now and then anyway: two sides that both sleep learn nothing but how long two wakes take.
+  if (answer_ns_ > kWorthLookingNs) return (calls_ & 15u) == 0 ? kLookMaxNs : kShortLookNs;
   return std::clamp(2 * answer_ns_, kLookMinNs, kLookMaxNs);
 }
 
@@ -75,8 +79,11 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
   if (list == List::kArmed) loop_.MarkReady(*this);
   const uint64_t start = NowNs();
   uint64_t now = start;
+  ++calls_;
+  NoteCpu();
   const uint64_t budget = SpinBudget();
   uint64_t fds = start;
+  uint64_t yield_at = start + kYieldNs;
   const auto turn = [&] {
     keeping_ = true;
     (void)Turn(sink, 0);
@@ -87,7 +94,7 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
       turn();
       if (done()) {
         // Every eighth is enough to learn from: reading the clock is a part of a short round trip.
-        if ((++calls_ & 7u) == 0) LearnAnswer(NowNs() - start);
+        if ((calls_ & 7u) == 0) LearnAnswer(NowNs() - start);
         return COROIPC_OK;
       }
       if (phase_ != Phase::kOpen) return COROIPC_AGAIN;
@@ -104,6 +111,10 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
     now = NowNs();
     if (now >= deadline_ns) return COROIPC_TIMED_OUT;
     if (budget != kNever && now - start >= budget) break;
+    if (now >= yield_at) {
+      sched_yield();  // a server that was woken onto this CPU waits for us to let go
+      yield_at = now + kYieldNs;
+    }
     if (now - fds >= kSpinFdLookNs) {  // deaths and doorbells, while spinning without end
       fds = now;
       socket_unread_ = true;

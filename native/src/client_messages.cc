@@ -219,6 +219,7 @@ coroipcc_connection::Taken coroipcc_connection::DeliverResponse(const coroipc_re
   ++stats_.responses;
   stats_.bytes_received += bytes;
   stats_.in_flight = --in_flight_;
+  --group.awaited;
   const uint8_t lent = pending.segment;
   pending.segment = 0;
   FreeSlot(slot, pending);
@@ -354,6 +355,7 @@ void coroipcc_connection::FailFirstLarge(Status why) {
     loop_.PushEvent(row);
   }
   stats_.in_flight = --in_flight_;
+  --group.awaited;
   FreeSlot(slot, pending);
 }
 
@@ -501,6 +503,7 @@ Status coroipcc_connection::SendRequest(uint16_t id, const struct iovec* parts, 
   }
   *correlation = header.correlation;
   stats_.in_flight = ++in_flight_;
+  ++group.awaited;
   ++stats_.requests;
   return COROIPC_OK;
 }

@@ -1,6 +1,8 @@
 // connection.cc: turns, sleeping and waking, sending, extra segments; the same for both sides.
 #include "connection.h"
 
+#include <sched.h>
+
 #include <new>
 
 #include "block.h"
@@ -100,7 +102,22 @@ Status Connection::InitRings() {
                 init(in_[kDispatch], COROIPC_RING_DISPATCH, dispatch, dispatch_ring_bytes_);
   if (!fresh) return COROIPC_PROTOCOL;
   control_ = control;
+  own_cpu_ = server_ ? &control->server.server_cpu : &control->client.client_cpu;
+  peer_cpu_ = server_ ? &control->client.client_cpu : &control->server.server_cpu;
   return COROIPC_OK;
+}
+
+void Connection::NoteCpu() {
+  if (own_cpu_ == nullptr || phase_ != Phase::kOpen) return;
+  const auto cpu = static_cast<uint32_t>(sched_getcpu() + 1);
+  if (cpu == noted_cpu_) return;
+  noted_cpu_ = cpu;
+  StoreRelaxed(*own_cpu_, cpu);
+}
+
+bool Connection::PeerOnThisCpu() const {
+  if (peer_cpu_ == nullptr || phase_ != Phase::kOpen) return false;
+  return LoadRelaxed(*peer_cpu_) == static_cast<uint32_t>(sched_getcpu() + 1);
 }
 
 // -- the doorbell ---------------------------------------------------------------------------------
@@ -311,7 +328,10 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
     if (done) End(HangUpReason());
     return !done;
   }
-  if (worked) active_ns = loop_.now();
+  if (worked) {
+    active_ns = loop_.now();
+    NoteCpu();
+  }
   return more || socket_unread_ || hangup_;
 }
 

@@ -96,6 +96,12 @@ class Connection {
   void PublishOut();
   void FlushBacklogs();
 
+  // Tells the peer, and asks it, which CPU each of us runs on. Looking while the peer can only run
+  // where we are burns the time that it needs. A hint: it decides whether to look or to sleep and
+  // nothing else.
+  void NoteCpu();
+  bool PeerOnThisCpu() const;
+
   // The loop's lists.
   List list = List::kNone;
   Connection* list_next = nullptr;
@@ -183,6 +189,9 @@ class Connection {
   coroipc_stats stats_ = {};
   uint32_t sequence_ = 0;
   // A word of the peer's whose change gives this connection a turn (client: flow control).
+  uint32_t* own_cpu_ = nullptr;
+  uint32_t* peer_cpu_ = nullptr;
+  uint32_t noted_cpu_ = 0;
   uint32_t* watched_ = nullptr;
   uint32_t watched_seen_ = 0;
   bool segments_may_come_ = false;

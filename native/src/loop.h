@@ -117,6 +117,9 @@ class Loop {
   Status Init(bool threads, int wait, const coroipcs_poll* poll);
   virtual void OnListenerReady() {}
   virtual void OnTimer() {}
+  // Expected idle spells up to this are looked through. A client that waits for answers pays for
+  // two wakes if it sleeps, its own and then its server's.
+  virtual uint64_t WorthLookingNs() const { return 60000; }
   virtual void OnEventTaken(const coroipc_entry& row) { (void)row; }
   void FreeBuried();
   void ClearConnections() { connections_.clear(); }
@@ -144,7 +147,8 @@ class Loop {
   void AgeHot();
   void SignalReady();
   void ClearSignal();
-  uint64_t Budget(uint64_t asked) const;
+  uint64_t Budget(uint64_t asked);
+  uint32_t looks_ = 0;
   void WorkFound();
 
   ForkGuard guard_;

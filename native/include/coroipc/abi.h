@@ -137,12 +137,14 @@ struct coroipc_ring_words {
 struct coroipc_server_words {
   uint32_t flow_control;  /* 1 while dispatches wait in the server's backlog; advice, not law */
   uint32_t server_closed; /* why the server ended the connection, set before the socket is closed */
-  uint32_t pad[30];
+  uint32_t server_cpu;    /* CPU it last ran on, plus 1: a hint whether looking is worth it */
+  uint32_t pad[29];
 };
 
 struct coroipc_client_words {
   uint32_t client_closed; /* set before an orderly close; else the hang-up means death */
-  uint32_t pad[31];
+  uint32_t client_cpu;    /* as server_cpu */
+  uint32_t pad[30];
 };
 
 struct coroipc_control {

@@ -241,7 +241,8 @@ COROIPC_API coroipc_status coroipcs_stats(struct coroipcs_server* server,
 /* The one answer of request `correlation`: `code` COROIPC_OK with an application `status` and a
  * gathered payload, or a code and no payload. Never blocks: what finds no room waits in private
  * memory. INVALID_ARGUMENT: not in flight (answered already). TOO_LARGE: above the negotiated
- * maximum, still unanswered. */
+ * maximum, still unanswered. LIMIT, NO_MEMORY: it cannot be kept (no segment for a large one); the
+ * client was answered with that code instead. */
 COROIPC_API coroipc_status coroipcs_response_send(struct coroipcs_connection* connection,
                                                   uint32_t correlation, coroipc_status code,
                                                   int32_t status, const struct iovec* payload,
