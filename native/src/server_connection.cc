@@ -520,9 +520,9 @@ Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t s
   }
   const Status sent = Send(kResponse, header, parts, count, bytes, buffer, offset);
   if (sent != COROIPC_OK) {
-    // An answer that cannot be kept must not vanish in silence.
+    // An answer that cannot be kept must not vanish in silence: both sides are told the same.
     if (phase_ == Phase::kOpen) {
-      header.argument = COROIPC_NO_MEMORY;
+      header.argument = static_cast<uint32_t>(sent);
       header.status = 0;
       if (Send(kResponse, header, nullptr, 0, 0) != COROIPC_OK && phase_ == Phase::kOpen)
         End(COROIPC_NO_MEMORY);

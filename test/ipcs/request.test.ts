@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from '@coroipc/ipcc'
-import { type Handler, type Request, Server } from '@coroipc/ipcs'
+import { type Handler, type Request, Server, type ServerOptions } from '@coroipc/ipcs'
 import { addon, Kind, Status } from '@coroipc/native'
 import t from 'tap'
 import { connectOptions, openGroup, service } from '../addon/support.js'
@@ -13,14 +13,17 @@ const aborted = async (signal: AbortSignal): Promise<void> => {
   if (!signal.aborted) await once(signal, 'abort')
 }
 
-async function serve(handlers: Record<number, Handler>): Promise<
+async function serve(
+  handlers: Record<number, Handler>,
+  options: ServerOptions = {},
+): Promise<
   AsyncDisposable & {
     server: Server
     client: Awaited<ReturnType<typeof connect>>
     errors: Error[]
   }
 > {
-  const server = new Server()
+  const server = new Server(options)
   const errors: Error[] = []
   server.on('error', (error) => errors.push(error))
   server.addService({ id: 1, handlers })
@@ -102,6 +105,28 @@ t.test('an answer of exactly the maximum, and one byte more', async (t) => {
   t.equal((await both.client.request(0)).length, both.client.messageBytes)
   for (const id of [1, 2])
     await t.rejects(both.client.request(id), { code: 'ERR_COROIPC_ANSWER_TOO_LARGE' })
+})
+
+t.test('a large answer without a segment: one answer, one error, the same code', async (t) => {
+  const rings = { requestRingBytes: 16384, responseRingBytes: 16384, dispatchRingBytes: 16384 }
+  await using both = await serve(
+    {
+      0: (request) => new Uint8Array(Number(text(request.payload))),
+      1: (request) => {
+        t.throws(() => request.respond(new Uint8Array(100_000)), { code: 'ERR_COROIPC_LIMIT' })
+        t.equal(request.answered, true)
+        t.throws(() => request.connection.dispatch(new Uint8Array(100_000)), {
+          code: 'ERR_COROIPC_LIMIT',
+        })
+      },
+    },
+    { limits: { ...rings, segmentBytes: 2 ** 17 } },
+  )
+  await t.rejects(both.client.request(0, '100000'), { code: 'ERR_COROIPC_LIMIT' })
+  await t.rejects(both.client.request(1), { code: 'ERR_COROIPC_LIMIT' })
+  t.equal((await both.client.request(0, '20000')).length, 20000)
+  t.match(both.errors, [{ code: 'ERR_COROIPC_LIMIT' }])
+  t.equal(both.errors.length, 1)
 })
 
 t.test('the error of a handler stays here, with its cause and its source', async (t) => {

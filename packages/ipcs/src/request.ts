@@ -34,8 +34,9 @@ export interface Request<Context = unknown> {
   readonly id: number
   /**
    * The bytes that came. They are the handler's own for ever: nothing else is written there. The
-   * exception is a zero-copy buffer of a client that the service trusts (`inPlace`): those bytes are the
-   * client's again, and the view has length 0, once the request is answered.
+   * exception is any large request, from a buffer or not, of a client that the service trusts
+   * (`inPlace`): it is read where it lies, those bytes are the client's again, and the view has length 0,
+   * once the request is answered.
    */
   readonly payload: Uint8Array
   /** True if `payload` is memory that the client can still change. Only where `trust` said so. */
@@ -65,7 +66,9 @@ export interface Request<Context = unknown> {
    *
    * @returns false if nobody waits: a one-way request, or the client is gone.
    * @throws TypeError `ERR_COROIPC_INVALID_ARGUMENT` if it was answered already or `payload` is none;
-   *   `ERR_COROIPC_TOO_LARGE` above the connection's `messageBytes`: it is then still unanswered.
+   *   `ERR_COROIPC_TOO_LARGE` above the connection's `messageBytes`: it is then still unanswered;
+   *   `ERR_COROIPC_LIMIT`, `ERR_COROIPC_NO_MEMORY`: a large answer for which no segment can be had. The
+   *   client was answered with that code.
    */
   respond(payload?: AnswerPayload, options?: { readonly status?: number }): boolean
   /**

@@ -490,11 +490,12 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return
     }
     const subject = describe(request)
-    this.#code(request, connection, code)
+    if (isTold(code)) this.#finish(request, connection, ipcErrorCode(code))
+    else this.#code(request, connection, code)
     this.#events.error(ipcError(code, { subject }), { connection, request })
   }
 
-  /** Sends an answer; a code other than OK means that nothing was sent. */
+  /** Sends an answer; a code other than OK means that nothing was sent, unless `isTold(code)`. */
   #send(
     request: ServerRequest<Context>,
     connection: ServerConnection<Context>,
@@ -683,11 +684,15 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       this.#finish(request, connection, 'OK')
       return true
     }
+    if (isTold(code)) this.#finish(request, connection, ipcErrorCode(code))
     if (code === Status.ANSWER_INVALID)
       throw invalidArgument('payload', 'bytes, a list of bytes or a buffer', payload, 'type')
-    throw ipcError(code === Status.ANSWER_TOO_LARGE ? Status.TOO_LARGE : code, {
-      subject: `answer to ${describe(request)}, at most ${connection.messageBytes} bytes`,
-    })
+    const subject = `answer to ${describe(request)}`
+    throw code === Status.ANSWER_TOO_LARGE
+      ? ipcError(Status.TOO_LARGE, {
+          subject: `${subject}, at most ${connection.messageBytes} bytes`,
+        })
+      : ipcError(code, { subject })
   }
 
   fail(request: ServerRequest<Context>, error: unknown, code: number): boolean {
@@ -769,6 +774,11 @@ function describe(request: { readonly id: number; readonly service: number }): s
 
 function ipcErrorCode(code: number): string {
   return ipcError(code).code
+}
+
+/** An answer that cannot be kept: the native side has answered with that code instead. */
+function isTold(code: number): boolean {
+  return code === Status.LIMIT || code === Status.NO_MEMORY
 }
 
 function isFullAnswer(value: unknown): value is FullAnswer {
