@@ -88,7 +88,8 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
    *   again after `'drain'`, or the connection has ended (`closed`). Policies other than `'error'`
    *   return true also for what they drop. Inside one turn a few small messages more than the backlog
    *   limit may be taken.
-   * @throws `ERR_COROIPC_TOO_LARGE` above `messageBytes`; `ERR_COROIPC_INVALID_ARGUMENT`.
+   * @throws `ERR_COROIPC_TOO_LARGE` above `messageBytes`; `ERR_COROIPC_LIMIT`, `ERR_COROIPC_NO_MEMORY`:
+   *   a large message for which no segment can be had, not queued; `ERR_COROIPC_INVALID_ARGUMENT`.
    * @example
    * if (!connection.dispatch(line, { id: 3 })) connection.once('drain', more)
    */
