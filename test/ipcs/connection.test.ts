@@ -112,8 +112,7 @@ t.test('the other policies', async (t) => {
       { dispatchRingBytes: 4096 },
     )
     const { mine, client } = both
-    for (let i = 0; i < 500; i++)
-      if (!mine.dispatch(numbered(i, 500))) throw new Error('refused')
+    for (let i = 0; i < 500; i++) if (!mine.dispatch(numbered(i, 500))) throw new Error('refused')
     await until(() => mine.stats().dropped > 0)
     const seen: number[] = []
     client.on('dispatch', ({ payload }) => seen.push(index(payload)))
@@ -146,8 +145,7 @@ t.test('the policy can be changed while it is open', async (t) => {
   await using both = await pair({ backlogBytes: 20000 }, { dispatchRingBytes: 4096 })
   const { mine } = both
   mine.setBacklogPolicy('drop-newest')
-  for (let i = 0; i < 200; i++)
-    if (!mine.dispatch(numbered(i, 500))) throw new Error('refused')
+  for (let i = 0; i < 200; i++) if (!mine.dispatch(numbered(i, 500))) throw new Error('refused')
   t.throws(() => mine.setBacklogPolicy('none' as never), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
   t.throws(() => mine.setPriority('none' as never), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
   t.throws(() => mine.setRequestsPerSecond(-1), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
