@@ -62,7 +62,7 @@ const modes: Record<string, Mode> = {
       return {
         space: buffer.bytes,
         call: (id, start, end) => connection.requestSync(id, buffer.part(start, end - start)),
-        free: () => buffer[Symbol.dispose](),
+        free: () => buffer.release(),
       }
     },
   },

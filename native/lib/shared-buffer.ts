@@ -73,13 +73,18 @@ export class SharedBuffer {
     return new BufferPart(this, offset, bytes)
   }
 
-  /** Gives the memory back. Calling it again does nothing. */
-  [Symbol.dispose](): void {
+  /** Gives the memory back: what leaving a `using` scope does. Calling it again does nothing. */
+  release(): void {
     if (this.#bytes === EMPTY) return
     this.#bytes = EMPTY
     const handle = this.#handle
     this.#handle = NOTHING
     if (handle !== NOTHING) this.#addon?.bufferRelease(handle)
+  }
+
+  /** As `release()`. */
+  [Symbol.dispose](): void {
+    this.release()
   }
 }
 

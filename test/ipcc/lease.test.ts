@@ -30,7 +30,8 @@ for (const [service, trustServer, title] of [
       t.equal(text(await connection.request(0, 'other')), 'other')
       t.equal(text(lease.payload), 'hello')
       const { payload } = lease
-      lease[Symbol.dispose]()
+      lease.release()
+      lease.release()
       lease[Symbol.dispose]()
       t.equal(lease.payload.length, 0)
       if (trustServer) t.equal(payload.length, 0, 'the view is detached')
@@ -74,6 +75,7 @@ for (const [service, trustServer, title] of [
       t.equal(text(connection.requestSync(0, buffer.part(99990))).length, 10)
       t.throws(() => buffer.part(1, 100000), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
       t.throws(() => buffer.part(-1), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+      buffer.release()
       buffer[Symbol.dispose]()
       t.equal(buffer.bytes.length, 0)
       t.equal(buffer.disposed, true)

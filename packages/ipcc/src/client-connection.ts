@@ -1007,7 +1007,7 @@ export class ClientConnection
     this.#group.loop.flush()
     // What this flush found out may have ended it already.
     if (this.#freed) return
-    for (const lease of this.#leases) lease?.[Symbol.dispose]()
+    for (const lease of this.#leases) lease?.release()
     this.#freed = true
     forgotten.unregister(this)
     this.#group.disconnect(this.#number)

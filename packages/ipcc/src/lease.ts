@@ -49,11 +49,16 @@ export class Lease {
     return this.#payload
   }
 
-  /** Gives the memory back. Calling it again does nothing. */
-  [Symbol.dispose](): void {
+  /** Gives the memory back: what leaving a `using` scope does. Calling it again does nothing. */
+  release(): void {
     this.#payload = EMPTY
     const release = this.#release
     this.#release = undefined
     release?.()
+  }
+
+  /** As `release()`. */
+  [Symbol.dispose](): void {
+    this.release()
   }
 }

@@ -242,7 +242,7 @@ export class ServerConnection<Context>
       throw invalidArgument('payload', 'a buffer that is not disposed of', payload)
     if (!buffer.inPlace || buffer.owner !== this) {
       if (!this.dispatch(payload.bytes, { id })) return false
-      if (buffer.owner === this) buffer[Symbol.dispose]()
+      if (buffer.owner === this) buffer.release()
       return true
     }
     if (this.closed || this.#blocked) return false
@@ -253,7 +253,7 @@ export class ServerConnection<Context>
       addon.dispatchBuffer(loop.handle, this.number, id, buffer.handle, offset, length),
       length,
     )
-    if (queued) buffer[Symbol.dispose]()
+    if (queued) buffer.release()
     return queued
   }
 

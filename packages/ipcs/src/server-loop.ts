@@ -566,7 +566,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         ),
       )
     } else code = this.#send(request, connection, payload.bytes, status)
-    if (code === Status.OK && buffer.owner === connection) buffer[Symbol.dispose]()
+    if (code === Status.OK && buffer.owner === connection) buffer.release()
     return code
   }
 
