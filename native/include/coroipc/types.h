@@ -152,7 +152,7 @@ COROIPC_API void coroipc_buffer_release(struct coroipc_buffer* buffer);
 struct coroipc_stats {
   uint64_t requests;       /* requests and sends read (server) or written (client) */
   uint64_t responses;      /* answers written (server) or read (client) */
-  uint64_t dispatches;     /* dispatches written to the ring (server) or read (client) */
+  uint64_t dispatches;     /* dispatches queued or written (server) or read (client) */
   uint64_t bytes_received; /* payload bytes */
   uint64_t bytes_sent;     /* payload bytes */
   uint64_t
@@ -164,7 +164,7 @@ struct coroipc_stats {
   uint64_t flow_control_count; /* times it was switched on */
   uint64_t overload;           /* dispatches refused with FULL */
   uint64_t dropped;            /* dispatches dropped by policy */
-  uint64_t invalid_requests;   /* no handler, refused, protocol */
+  uint64_t invalid_requests;   /* answered NO_HANDLER or REFUSED; not protocol_errors */
   uint64_t send_retries;       /* times a record found no room at once */
   uint64_t receive_retries;    /* blocking waits that woke for nothing */
   uint64_t doorbells_sent;
