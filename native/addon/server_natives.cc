@@ -157,7 +157,7 @@ napi_value ConnectionInfo(napi_env env, napi_callback_info info) {
   value.Set("serverId", "");  // a client's knowledge; the server is its own
   value.Set("service", coroipcs_connection_service(connection));
   value.Set("messageBytes", coroipcs_connection_message_bytes(connection));
-  value.Set("requestsInFlight", 0);
+  value.Set("requestsInFlight", coroipcs_connection_requests_in_flight(connection));
   value.Set("credentials", CredentialsValue(env, coroipcs_connection_credentials(connection)));
   return value;
 }

@@ -136,7 +136,6 @@ struct coroipcc_connection final : coroipc::Connection {
   }
   uint64_t id() const { return id_; }
   uint64_t server_id() const { return server_id_; }
-  uint32_t requests_in_flight() const { return requests_in_flight_; }
   int flow_control() const;
   void Stats(coroipc_stats* stats, bool clear);
   void SetDispatchFlow(bool on);

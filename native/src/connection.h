@@ -69,6 +69,7 @@ class Connection {
   Status status() const { return status_; }
   bool forked() const { return guard_.forked(); }
   uint32_t message_bytes() const { return message_bytes_; }
+  uint32_t requests_in_flight() const { return requests_in_flight_; }
   const Credentials& credentials() const { return credentials_; }
   coroipc_stats& stats() { return stats_; }
 

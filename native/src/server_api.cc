@@ -238,6 +238,9 @@ const struct coroipc_credentials* coroipcs_connection_credentials(
 uint32_t coroipcs_connection_message_bytes(const struct coroipcs_connection* connection) {
   return connection->message_bytes();
 }
+uint32_t coroipcs_connection_requests_in_flight(const struct coroipcs_connection* connection) {
+  return connection->requests_in_flight();
+}
 void* coroipcs_private_data_get(struct coroipcs_connection* connection) {
   return connection->private_data.get();
 }

@@ -42,9 +42,11 @@ const numbered = (i: number, bytes: number): Buffer => {
 }
 
 t.test('it knows its client', async (t) => {
-  await using both = await pair()
+  await using both = await pair({}, { requestsInFlight: 17 })
   const { mine, client } = both
   t.equal(mine.id, client.id)
+  t.equal(mine.requestsInFlight, 17)
+  t.equal(client.requestsInFlight, 17)
   t.equal(mine.service, 1)
   t.match(mine.credentials, { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() })
   t.ok(Array.isArray(mine.credentials.groups))

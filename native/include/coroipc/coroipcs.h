@@ -223,6 +223,8 @@ COROIPC_API const struct coroipc_credentials* coroipcs_connection_credentials(
     const struct coroipcs_connection* connection);
 COROIPC_API uint32_t
 coroipcs_connection_message_bytes(const struct coroipcs_connection* connection);
+COROIPC_API uint32_t
+coroipcs_connection_requests_in_flight(const struct coroipcs_connection* connection);
 COROIPC_API void* coroipcs_private_data_get(struct coroipcs_connection* connection);
 COROIPC_API coroipc_status coroipcs_connection_rate_limit(struct coroipcs_connection* connection,
                                                           uint32_t requests_per_second);

@@ -77,6 +77,8 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
   readonly trusted: boolean
   /** Largest payload, both ways. */
   readonly messageBytes: number
+  /** Requests that its client may have unanswered. */
+  readonly requestsInFlight: number
   /** True once the client is gone or was disconnected. */
   readonly closed: boolean
   /** True while dispatches wait in the backlog: the ring is full. */
@@ -165,6 +167,7 @@ export class ServerConnection<Context>
   context: Context
   readonly trusted: boolean
   readonly messageBytes: number
+  readonly requestsInFlight: number
   closed = false
 
   readonly number: number
@@ -196,6 +199,7 @@ export class ServerConnection<Context>
     this.service = info.service
     this.credentials = info.credentials
     this.messageBytes = info.messageBytes
+    this.requestsInFlight = info.requestsInFlight
     this.home = home
     this.trusted = trusted
     this.context = undefined as Context
