@@ -7,6 +7,8 @@
 #include <napi.h>
 #include <string.h>
 
+#include <string>
+
 #include "environment.h"
 #include "event_loop.h"
 #include "natives.h"
@@ -76,6 +78,18 @@ void NoteSegment(EventLoop& loop, int in_segment, uint32_t segment, uint32_t off
   if (in_segment == 0) return;
   loop.word(kSegment) = static_cast<int32_t>(segment);
   loop.word(kSegmentOffset) = static_cast<int32_t>(offset);
+}
+
+// Where a name is looked for.
+napi_value ConnectAddresses(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  const std::string name = Text(env, arguments[0]);
+  Napi::Array addresses = Napi::Array::New(env);
+  char address[COROIPCC_ADDRESS_BYTES];
+  for (uint32_t i = 0; coroipcc_address(name.c_str(), i, address, sizeof address) == COROIPC_OK;
+       i++)
+    addresses.Set(i, Napi::String::New(env, address));
+  return addresses;
 }
 
 // call(loop, connection, id, payload, timeoutMs, into)
@@ -398,6 +412,7 @@ napi_value BufferGet(napi_env env, napi_callback_info info) {
 
 void AddClientNatives(std::vector<Native>& natives) {
   natives.insert(natives.end(), {{"groupCreate", GroupCreate},
+                                 {"connectAddresses", ConnectAddresses},
                                  {"connectStart", Connect<coroipcc_connect_start>},
                                  {"connectSync", Connect<coroipcc_connect>},
                                  {"clientConnectionInfo", ConnectionInfo},

@@ -298,6 +298,8 @@ export interface Addon {
   /** The client group of this thread: call once. */
   groupCreate(onBatch: OnBatch, onSent: OnSent): Loop | number
   groupDestroy(loop: number): void
+  /** Where a server of this name may listen, spelled as `serverAddress` does. */
+  connectAddresses(name: string): string[]
   /** A connection number, or -status. CONNECTED or CONNECT_FAILED follows. */
   connectStart(loop: number, name: string, options: NativeConnectOptions, timeoutMs: number): number
   connectSync(loop: number, name: string, options: NativeConnectOptions, timeoutMs: number): number

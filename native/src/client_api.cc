@@ -1,8 +1,10 @@
 // client_api.cc: coroipcc_* but for the calls that wait: locks, checks, and calls the objects of
 // client.h.
+#include <cstring>
 #include <new>
 
 #include "client.h"
+#include "socket.h"
 
 using coroipc::Connection;
 using coroipc::Owner;
@@ -57,6 +59,16 @@ void coroipcc_group_options_init(struct coroipcc_group_options* options) {
 void coroipcc_options_init(struct coroipcc_options* options) {
   *options = {};
   options->struct_bytes = sizeof *options;
+}
+
+coroipc_status coroipcc_address(const char* name, uint32_t candidate, char* address,
+                                uint32_t address_bytes) {
+  coroipc::Address found;
+  if (const Status status = coroipc::ResolveConnect(name, candidate, &found); status != COROIPC_OK)
+    return status;
+  if (address == nullptr || found.text.size() >= address_bytes) return COROIPC_INVALID_ARGUMENT;
+  std::memcpy(address, found.text.c_str(), found.text.size() + 1);
+  return COROIPC_OK;
 }
 
 coroipc_status coroipcc_group_create(const struct coroipcc_group_options* options,

@@ -1,7 +1,9 @@
 // connect and connectSync: what they resolve to, and every way in which they fail.
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { connect, connectSync, IpcError } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
 import t from 'tap'
@@ -147,6 +149,34 @@ t.test('so is one by a plain name, wherever plain names live', async (t) => {
   await server.listen('plain')
   t.equal(server.address, join(directory, 'plain'))
   t.throws(() => connectSync('plain', { service: 7 }), { code: 'ERR_COROIPC_DEADLOCK' })
+})
+
+t.test('its place is that of the process, whatever a worker believes', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'coroipc-names-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const code = `
+    const { connectSync } = await import(${JSON.stringify(import.meta.resolve('@coroipc/ipcc'))})
+    const { Server } = await import(${JSON.stringify(import.meta.resolve('@coroipc/ipcs'))})
+    const { parentPort } = await import('node:worker_threads')
+    const server = new Server()
+    server.addService({ id: 7 })
+    await server.listen('plain')
+    try {
+      connectSync('plain', { service: 7, timeoutMs: 1000 })
+    } catch (error) {
+      parentPort.postMessage(error.code)
+    }
+    await server.close()`
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), {
+    env: { ...process.env, COROIPC_RUNTIME_DIR: '/elsewhere' },
+  })
+  t.teardown(() => worker.terminate())
+  const before = process.env['COROIPC_RUNTIME_DIR']
+  process.env['COROIPC_RUNTIME_DIR'] = directory
+  const [answer] = (await once(worker, 'message')) as [string]
+  if (before === undefined) delete process.env['COROIPC_RUNTIME_DIR']
+  else process.env['COROIPC_RUNTIME_DIR'] = before
+  t.equal(answer, 'ERR_COROIPC_DEADLOCK')
 })
 
 t.test('wrong arguments name what was expected and what came', async (t) => {

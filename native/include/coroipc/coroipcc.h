@@ -86,6 +86,12 @@ COROIPC_API coroipc_status coroipcc_group_create(const struct coroipcc_group_opt
 /* Disconnects all of the group's connections. */
 COROIPC_API void coroipcc_group_destroy(struct coroipcc_group* group);
 
+/* Where `name` is looked for: its candidates, in order, as coroipcs_address spells them. AGAIN:
+ * there is no further one; INVALID_ARGUMENT: no name, or too little room. */
+#define COROIPCC_ADDRESS_BYTES 112u
+COROIPC_API coroipc_status coroipcc_address(const char* name, uint32_t candidate, char* address,
+                                            uint32_t address_bytes);
+
 /* Blocking connect. `group` may be NULL. Codes: CONNECT_REFUSED, DENIED, LIMIT, NO_SERVICE,
  * VERSION, RETRY, REFUSED, TIMED_OUT, PROTOCOL, PEER_DEAD, NO_MEMORY, SYSTEM. Names as in
  * coroipcs_listen; a plain name is looked up in both places. After VERSION, coroipcc_peer_version

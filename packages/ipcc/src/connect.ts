@@ -49,7 +49,13 @@ function established(
     group.disconnect(number)
     throw nativeError(info, { subject: 'connect' })
   }
-  const connection = new ClientConnection(group, number, info, options, addressesOf(name))
+  const connection = new ClientConnection(
+    group,
+    number,
+    info,
+    options,
+    addon.connectAddresses(name),
+  )
   if (connectChannel.hasSubscribers) connectChannel.publish({ connection })
   return connection
 }
@@ -111,17 +117,6 @@ export function connect(name: string, options: ConnectOptions): Promise<Connecti
   })
 }
 
-/** Where a server of this name may listen. */
-function addressesOf(name: string): string[] {
-  if (name.startsWith('@') || name.includes('/')) return [name]
-  const only = process.env['COROIPC_RUNTIME_DIR']
-  if (only !== undefined && only !== '') return [`${only}/${name}`]
-  const runtime = process.env['XDG_RUNTIME_DIR']
-  const addresses = [`/run/coroipc/${name}`]
-  if (runtime !== undefined && runtime !== '') addresses.push(`${runtime}/coroipc/${name}`)
-  return addresses
-}
-
 /**
  * Connects to a service, blocking this thread.
  *
@@ -132,7 +127,7 @@ function addressesOf(name: string): string[] {
 export function connectSync(name: string, options: ConnectSyncOptions): Connection {
   checkConnect(name, options, true)
   const subject = `connectSync '${name}'`
-  if (addressesOf(name).some((address) => localServers.has(address)))
+  if (addon.connectAddresses(name).some((address) => localServers.has(address)))
     throw ipcError(Status.DEADLOCK, { subject })
   const group = theGroup()
   group.loop.flush()
