@@ -49,14 +49,16 @@ async function startServer(name: string = freshName()): Promise<{ name: string; 
         },
         4: (request, connection) => {
           // STRESS: so many events, every 1000th of the maximum size
-          const count = new DataView(
-            request.payload.buffer,
-            request.payload.byteOffset,
-          ).getUint32(0, true)
+          const count = new DataView(request.payload.buffer, request.payload.byteOffset).getUint32(
+            0,
+            true,
+          )
           let i = 0
           const more = (): void => {
             while (i < count) {
-              const event = new Uint8Array(i % 1000 === 999 ? connection.messageBytes : 20 + (i % 50))
+              const event = new Uint8Array(
+                i % 1000 === 999 ? connection.messageBytes : 20 + (i % 50),
+              )
               new DataView(event.buffer).setUint32(0, i, true)
               new DataView(event.buffer).setUint32(event.length - 4, i, true)
               if (!connection.dispatch(event, { id: 4 })) {
@@ -105,15 +107,18 @@ t.test('txrx_getauth: pid is not 0, uid and gid are ours', async (t) => {
   t.equal(connection.server.gid, process.getgid?.())
 })
 
-t.test('txrx_timeout: answered only by an event: a time out, and the connection is usable', async (t) => {
-  using connection = open()
-  t.equal(
-    await outcome(() => connection.requestSync(1, 'event', { timeoutMs: 200 })),
-    'ERR_COROIPC_TIMED_OUT',
-  )
-  t.equal(text(connection.dispatchSync(5000)?.payload), 'event')
-  t.equal(text(connection.requestSync(0, 'x')), 'x')
-})
+t.test(
+  'txrx_timeout: answered only by an event: a time out, and the connection is usable',
+  async (t) => {
+    using connection = open()
+    t.equal(
+      await outcome(() => connection.requestSync(1, 'event', { timeoutMs: 200 })),
+      'ERR_COROIPC_TIMED_OUT',
+    )
+    t.equal(text(connection.dispatchSync(5000)?.payload), 'event')
+    t.equal(text(connection.requestSync(0, 'x')), 'x')
+  },
+)
 
 t.test('server_fail: the server exits in a handler', async (t) => {
   const { name, peer: server } = await startServer()
@@ -130,22 +135,25 @@ for (const [row, timeoutMs] of [
   ['txrx_block', Infinity],
   ['txrx_tmo', 5000],
 ] as const) {
-  t.test(`${row}: sizes doubling from 32 to the maximum; twice the maximum is too large`, async (t) => {
-    using connection = open()
-    const max = connection.messageBytes
-    for (let size = 32; size <= max; size *= 2) {
-      const payload = pattern(size)
-      const answer = connection.requestSync(0, payload, { timeoutMs })
-      t.equal(Buffer.compare(answer, payload), 0, `${size}`)
-    }
-    const twice = new Uint8Array(2 * max)
-    const before = connection.stats().requests
-    t.equal(
-      await outcome(() => connection.requestSync(0, twice, { timeoutMs })),
-      'ERR_COROIPC_TOO_LARGE',
-    )
-    t.equal(connection.stats().requests, before, 'nothing was sent')
-  })
+  t.test(
+    `${row}: sizes doubling from 32 to the maximum; twice the maximum is too large`,
+    async (t) => {
+      using connection = open()
+      const max = connection.messageBytes
+      for (let size = 32; size <= max; size *= 2) {
+        const payload = pattern(size)
+        const answer = connection.requestSync(0, payload, { timeoutMs })
+        t.equal(Buffer.compare(answer, payload), 0, `${size}`)
+      }
+      const twice = new Uint8Array(2 * max)
+      const before = connection.stats().requests
+      t.equal(
+        await outcome(() => connection.requestSync(0, twice, { timeoutMs })),
+        'ERR_COROIPC_TOO_LARGE',
+      )
+      t.equal(connection.stats().requests, before, 'nothing was sent')
+    },
+  )
 }
 
 t.test('fc: a service whose rate is off: no answer, and the client knows', async (t) => {
@@ -183,71 +191,88 @@ t.test('dispatch: the answer comes as an event', async (t) => {
   t.equal(event?.id, 1)
 })
 
-t.test('stress_test: 30000 events, every 1000th of the maximum size, in order and whole', async (t) => {
-  await using connection = await connect(main.name, { service: 1, dispatchRingBytes: 65536 })
-  const count = 30_000
-  await connection.request(4, Uint32Array.of(count))
-  let expected = 0
-  let large = 0
-  for await (const { id, payload } of connection.dispatches()) {
-    if (id !== 4) continue
-    const view = new DataView(payload.buffer, payload.byteOffset, payload.length)
-    const size = expected % 1000 === 999 ? connection.messageBytes : 20 + (expected % 50)
-    if (
-      payload.length !== size ||
-      view.getUint32(0, true) !== expected ||
-      view.getUint32(size - 4, true) !== expected
-    ) {
-      t.fail(`event ${expected}: ${payload.length} bytes`)
-      break
-    }
-    if (size === connection.messageBytes) large++
-    if (++expected === count) break
-  }
-  t.equal(expected, count)
-  t.equal(large, 30)
-})
-
-t.test('stress_test: what the server enforces is larger than what the client asks for', async (t) => {
-  const name = freshName()
-  await using server = await Peer.open()
-  await server.run(async ({ ipcs, state }, name) => {
-    state.server = new ipcs.Server({ limits: { messageBytesMin: 1 << 19, ringBytesMin: 65536 } })
-    state.server.addService({ id: 1, handlers: { 0: (request: { payload: Uint8Array }) => request.payload } })
-    await state.server.listen(name)
-  }, name)
-  using connection = connectSync(name, { service: 1, messageBytes: 8192, requestRingBytes: 4096 })
-  t.equal(connection.messageBytes, 1 << 19)
-  const payload = pattern(300_000)
-  t.equal(Buffer.compare(connection.requestSync(0, payload), payload), 0, 'a larger one than asked for')
-})
-
-t.test('bulk_events: too large an event, the length of the queue, all ten around an answer', async (t) => {
-  const name = freshName()
-  const server = new Server()
-  let code = ''
-  server.addService({
-    id: 1,
-    onConnect: (connection) => {
-      try {
-        connection.dispatch(new Uint8Array(connection.messageBytes * 10 + 1))
-      } catch (error) {
-        code = (error as { code: string }).code
+t.test(
+  'stress_test: 30000 events, every 1000th of the maximum size, in order and whole',
+  async (t) => {
+    await using connection = await connect(main.name, { service: 1, dispatchRingBytes: 65536 })
+    const count = 30_000
+    await connection.request(4, Uint32Array.of(count))
+    let expected = 0
+    let large = 0
+    for await (const { id, payload } of connection.dispatches()) {
+      if (id !== 4) continue
+      const view = new DataView(payload.buffer, payload.byteOffset, payload.length)
+      const size = expected % 1000 === 999 ? connection.messageBytes : 20 + (expected % 50)
+      if (
+        payload.length !== size ||
+        view.getUint32(0, true) !== expected ||
+        view.getUint32(size - 4, true) !== expected
+      ) {
+        t.fail(`event ${expected}: ${payload.length} bytes`)
+        break
       }
-    },
-  })
-  await server.listen(name)
-  const asked = await connect(name, { service: 1 })
-  await until('onConnect', () => code !== '')
-  t.equal(code, 'ERR_COROIPC_TOO_LARGE')
-  await asked.close()
-  await server.close()
+      if (size === connection.messageBytes) large++
+      if (++expected === count) break
+    }
+    t.equal(expected, count)
+    t.equal(large, 30)
+  },
+)
 
-  using connection = open()
-  t.equal(text(connection.requestSync(3)), 'half')
-  for (let i = 0; i < 10; i++) t.strictSame([...(connection.dispatchSync(5000)?.payload ?? [])], [i])
-  t.strictSame(await main.peer.run(({ state }) => state.grew), new Array(10).fill(true))
-})
+t.test(
+  'stress_test: what the server enforces is larger than what the client asks for',
+  async (t) => {
+    const name = freshName()
+    await using server = await Peer.open()
+    await server.run(async ({ ipcs, state }, name) => {
+      state.server = new ipcs.Server({ limits: { messageBytesMin: 1 << 19, ringBytesMin: 65536 } })
+      state.server.addService({
+        id: 1,
+        handlers: { 0: (request: { payload: Uint8Array }) => request.payload },
+      })
+      await state.server.listen(name)
+    }, name)
+    using connection = connectSync(name, { service: 1, messageBytes: 8192, requestRingBytes: 4096 })
+    t.equal(connection.messageBytes, 1 << 19)
+    const payload = pattern(300_000)
+    t.equal(
+      Buffer.compare(connection.requestSync(0, payload), payload),
+      0,
+      'a larger one than asked for',
+    )
+  },
+)
+
+t.test(
+  'bulk_events: too large an event, the length of the queue, all ten around an answer',
+  async (t) => {
+    const name = freshName()
+    const server = new Server()
+    let code = ''
+    server.addService({
+      id: 1,
+      onConnect: (connection) => {
+        try {
+          connection.dispatch(new Uint8Array(connection.messageBytes * 10 + 1))
+        } catch (error) {
+          code = (error as { code: string }).code
+        }
+      },
+    })
+    await server.listen(name)
+    const asked = await connect(name, { service: 1 })
+    await until('onConnect', () => code !== '')
+    t.equal(code, 'ERR_COROIPC_TOO_LARGE')
+    await asked.close()
+    await server.close()
+
+    using connection = open()
+    t.equal(text(connection.requestSync(3)), 'half')
+    for (let i = 0; i < 10; i++)
+      t.strictSame([...(connection.dispatchSync(5000)?.payload ?? [])], [i])
+    t.strictSame(await main.peer.run(({ state }) => state.grew), new Array(10).fill(true))
+  },
+)
 
 t.test('exit: a server that was told to exit: an error at the client, a clean stop', async (t) => {
   const { name, peer } = await startServer()
@@ -282,7 +307,9 @@ t.test('disconnect_after_created: the server disconnects; its hook is busy once'
   await until('the end', () => connection.closed)
   t.equal(await outcome(connection.request(0)), 'ERR_COROIPC_DISCONNECTED')
   const kept = (): Promise<number> =>
-    server.run(({ state }) => [...state.server.connections()].length + state.server.stats().connections)
+    server.run(
+      ({ state }) => [...state.server.connections()].length + state.server.stats().connections,
+    )
   await server.run(({ state }) => state.free())
   await until('resources', async () => (await kept()) === 0)
   await connection.close()
@@ -364,43 +391,49 @@ t.test('stress_connections: 5000 connect and disconnect in a row', async (t) => 
   t.equal(text(connection.requestSync(0, 'x')), 'x')
 })
 
-t.test('native_prio_dlock, glib_prio_dlock: a low priority is served beside a busy high one', async (t) => {
-  const name = freshName()
-  await using server = await Peer.open()
-  await server.run(async ({ ipcs, state }, name) => {
-    state.server = new ipcs.Server()
-    const handlers = { 0: (request: { payload: Uint8Array }) => request.payload }
-    state.server.addService({ id: 1, priority: 'low', handlers })
-    state.server.addService({ id: 2, priority: 'high', handlers })
-    await state.server.listen(name)
-  }, name)
-  await using busy = await Peer.open()
-  busy.start(async ({ ipcc, state }, name) => {
-    state.connection = await ipcc.connect(name, { service: 2 })
-    const run = async (): Promise<void> => {
-      for (;;) await state.connection.request(0, 'x')
-    }
-    await Promise.all(Array.from({ length: 64 }, run))
-  }, name)
-  const requests = (): Promise<number> => server.run(({ state }) => state.server.stats().requests)
-  await until('a busy server', async () => (await requests()) > 10_000)
-  await using low = await connect(name, { service: 1 })
-  const before = await requests()
-  for (let i = 0; i < 100; i++) t.equal(text(await low.request(0, 'low')), 'low')
-  t.ok((await requests()) - before > 200, 'and the high one was busy all the time')
-})
+t.test(
+  'native_prio_dlock, glib_prio_dlock: a low priority is served beside a busy high one',
+  async (t) => {
+    const name = freshName()
+    await using server = await Peer.open()
+    await server.run(async ({ ipcs, state }, name) => {
+      state.server = new ipcs.Server()
+      const handlers = { 0: (request: { payload: Uint8Array }) => request.payload }
+      state.server.addService({ id: 1, priority: 'low', handlers })
+      state.server.addService({ id: 2, priority: 'high', handlers })
+      await state.server.listen(name)
+    }, name)
+    await using busy = await Peer.open()
+    busy.start(async ({ ipcc, state }, name) => {
+      state.connection = await ipcc.connect(name, { service: 2 })
+      const run = async (): Promise<void> => {
+        for (;;) await state.connection.request(0, 'x')
+      }
+      await Promise.all(Array.from({ length: 64 }, run))
+    }, name)
+    const requests = (): Promise<number> => server.run(({ state }) => state.server.stats().requests)
+    await until('a busy server', async () => (await requests()) > 10_000)
+    await using low = await connect(name, { service: 1 })
+    const before = await requests()
+    for (let i = 0; i < 100; i++) t.equal(text(await low.request(0, 'low')), 'low')
+    t.ok((await requests()) - before > 200, 'and the high one was busy all the time')
+  },
+)
 
-t.test('truncate_when_unlink_fails: nothing has to be unlinked: no file carries a connection', async (t) => {
-  const { readdirSync } = await import('node:fs')
-  using connection = open()
-  t.equal(text(connection.requestSync(0, 'x')), 'x')
-  t.strictSame(
-    readdirSync('/dev/shm').filter((file) => /coroipc|^qb-/.test(file)),
-    [],
-  )
-  t.strictSame(
-    left(directory).filter((file) => file.startsWith(main.name) && !/lock/.test(file)),
-    [main.name],
-    'the socket, and nothing else',
-  )
-})
+t.test(
+  'truncate_when_unlink_fails: nothing has to be unlinked: no file carries a connection',
+  async (t) => {
+    const { readdirSync } = await import('node:fs')
+    using connection = open()
+    t.equal(text(connection.requestSync(0, 'x')), 'x')
+    t.strictSame(
+      readdirSync('/dev/shm').filter((file) => /coroipc|^qb-/.test(file)),
+      [],
+    )
+    t.strictSame(
+      left(directory).filter((file) => file.startsWith(main.name) && !/lock/.test(file)),
+      [main.name],
+      'the socket, and nothing else',
+    )
+  },
+)

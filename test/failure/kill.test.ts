@@ -66,12 +66,7 @@ await warm()
 /** The server is killed in `during`; what the client's calls come to. */
 function serverDies(
   phase: string,
-  during: (
-    t: Test,
-    kill: () => Promise<void>,
-    connection: Client,
-    server: Peer,
-  ) => Promise<void>,
+  during: (t: Test, kill: () => Promise<void>, connection: Client, server: Peer) => Promise<void>,
 ): void {
   t.test(`the server is killed during ${phase}`, async (t) => {
     const name = freshName()
@@ -156,16 +151,19 @@ serverDies('dispatches', async (t, kill, connection) => {
   t.equal(torn, 0)
 })
 
-serverDies('an iterator over dispatches, which gets all that was sent before', async (t, kill, connection) => {
-  await connection.request(2)
-  const iterator = connection.dispatches()
-  for (let i = 0; i < 100; i++) await iterator.next()
-  await kill()
-  const error = await failure(async () => {
-    while ((await iterator.next()).done !== true);
-  })
-  t.equal(error.code, 'ERR_COROIPC_PEER_DEAD')
-})
+serverDies(
+  'an iterator over dispatches, which gets all that was sent before',
+  async (t, kill, connection) => {
+    await connection.request(2)
+    const iterator = connection.dispatches()
+    for (let i = 0; i < 100; i++) await iterator.next()
+    await kill()
+    const error = await failure(async () => {
+      while ((await iterator.next()).done !== true);
+    })
+    t.equal(error.code, 'ERR_COROIPC_PEER_DEAD')
+  },
+)
 
 serverDies('zero copy: a lease and a buffer stay readable', async (t, kill, connection) => {
   const lease = connection.requestSync(3, '', { inPlace: true })
@@ -255,19 +253,16 @@ t.test('the server is killed during a blocking request, receive and allocation',
       state.connection = ipcc.connectSync(name, { service: 1, trustServer: true })
     }, name)
     if (what === 'allocateSync') server.signal('SIGSTOP')
-    const call = client.run(
-      async ({ state, wait }, what) => {
-        const { connection } = state
-        const error = await wait.failure(() => {
-          if (what === 'requestSync') return connection.requestSync(1, 'x')
-          if (what === 'requestInPlace') return connection.requestSync(1, 'x', { inPlace: true })
-          if (what === 'allocateSync') return connection.allocateSync(100_000)
-          return connection.dispatchSync()
-        })
-        return { code: error.code, cause: error.cause?.code, at: Date.now() }
-      },
-      what as string,
-    )
+    const call = client.run(async ({ state, wait }, what) => {
+      const { connection } = state
+      const error = await wait.failure(() => {
+        if (what === 'requestSync') return connection.requestSync(1, 'x')
+        if (what === 'requestInPlace') return connection.requestSync(1, 'x', { inPlace: true })
+        if (what === 'allocateSync') return connection.allocateSync(100_000)
+        return connection.dispatchSync()
+      })
+      return { code: error.code, cause: error.cause?.code, at: Date.now() }
+    }, what as string)
     if (what.startsWith('request'))
       await until('the request', async () => (await server.run(({ state }) => state.asked)) === 1)
     else await sleep(50)
@@ -377,14 +372,18 @@ const connected = (client: Peer, name: string): Promise<void> =>
 
 clientDies('rest', connected, async (_t, kill) => kill())
 
-clientDies('connect', async () => {}, async (_t, kill, server, client) => {
-  client.start(async ({ ipcc }, name) => {
-    for (;;) await (await ipcc.connect(name, { service: 9999 }).catch(() => undefined))?.close()
-  }, server.address as string)
-  await until('handshakes', () => server.stats().connectionsRefused > 20)
-  await kill()
-  await until('no handshake', () => server.stats().handshakesPending === 0)
-})
+clientDies(
+  'connect',
+  async () => {},
+  async (_t, kill, server, client) => {
+    client.start(async ({ ipcc }, name) => {
+      for (;;) await (await ipcc.connect(name, { service: 9999 }).catch(() => undefined))?.close()
+    }, server.address as string)
+    await until('handshakes', () => server.stats().connectionsRefused > 20)
+    await kill()
+    await until('no handshake', () => server.stats().handshakesPending === 0)
+  },
+)
 
 clientDies('requests in flight', connected, async (_t, kill, server, client) => {
   client.start(({ state }) => {

@@ -115,16 +115,19 @@ t.test('a C client that is killed is reported dead; one that leaves, disconnecte
   t.equal(request.respond('too late'), false)
 })
 
-t.test('a server that closes in order: a C client in a call learns it, with its outcome', async (t) => {
-  const program = Program.start('interop-client', name, '5', 'waits')
-  await program.line('waiting')
-  while (waiting.length === 0) await new Promise(setImmediate)
-  await server.close({ timeoutMs: 0 })
-  t.equal(await program.end(), 0)
-  t.strictSame(program.lines.slice(1), [
-    'waited: UNKNOWN_OUTCOME',
-    'state: DISCONNECTED',
-    'afterwards: DISCONNECTED',
-  ])
-  t.strictSame(left(directory), [])
-})
+t.test(
+  'a server that closes in order: a C client in a call learns it, with its outcome',
+  async (t) => {
+    const program = Program.start('interop-client', name, '5', 'waits')
+    await program.line('waiting')
+    while (waiting.length === 0) await new Promise(setImmediate)
+    await server.close({ timeoutMs: 0 })
+    t.equal(await program.end(), 0)
+    t.strictSame(program.lines.slice(1), [
+      'waited: UNKNOWN_OUTCOME',
+      'state: DISCONNECTED',
+      'afterwards: DISCONNECTED',
+    ])
+    t.strictSame(left(directory), [])
+  },
+)

@@ -56,7 +56,10 @@ t.test('what sending_allowed says, and what is missing, have codes of their own'
   t.equal(await outcome(() => connection.requestSync(99)), 'ERR_COROIPC_NO_HANDLER')
   const max = new Uint8Array(connection.messageBytes)
   t.equal(await outcome(() => connection.requestSync(1, max)), 'ERR_COROIPC_ANSWER_TOO_LARGE')
-  t.notOk(server.lines.some((line) => line.startsWith('scratch')), 'scratch was zeroed each time')
+  t.notOk(
+    server.lines.some((line) => line.startsWith('scratch')),
+    'scratch was zeroed each time',
+  )
 })
 
 t.test('zero copy both ways', async (t) => {

@@ -29,25 +29,25 @@ for (const version of [0, 2, 3, 65535]) {
   })
 }
 
-t.test('clients of other versions are told ours and get no memory; the server lives on', async (t) => {
-  const name = `${directory}/${freshName()}.sock`
-  await using server = new Server()
-  server.addService({ id: 1, handlers: { 0: (request) => request.payload } })
-  await server.listen(name)
-  for (const version of [0, 2, 65535]) {
-    const stranger = Program.start('stranger', 'client', name, 'version', String(version))
-    t.equal(await stranger.end(), 0)
-    t.strictSame(stranger.lines, [
-      'said it',
-      `answered status ${VERSION} version ${ABI} fd no`,
-    ])
-  }
-  t.equal(server.stats().connections, 0)
-  t.equal(server.stats().connectionsRefused, 3)
-  t.equal(server.stats().segmentBytes, 0)
-  await using connection = await connect(name, { service: 1 })
-  t.equal(text(await connection.request(0, 'ours')), 'ours')
-})
+t.test(
+  'clients of other versions are told ours and get no memory; the server lives on',
+  async (t) => {
+    const name = `${directory}/${freshName()}.sock`
+    await using server = new Server()
+    server.addService({ id: 1, handlers: { 0: (request) => request.payload } })
+    await server.listen(name)
+    for (const version of [0, 2, 65535]) {
+      const stranger = Program.start('stranger', 'client', name, 'version', String(version))
+      t.equal(await stranger.end(), 0)
+      t.strictSame(stranger.lines, ['said it', `answered status ${VERSION} version ${ABI} fd no`])
+    }
+    t.equal(server.stats().connections, 0)
+    t.equal(server.stats().connectionsRefused, 3)
+    t.equal(server.stats().segmentBytes, 0)
+    await using connection = await connect(name, { service: 1 })
+    t.equal(text(await connection.request(0, 'ours')), 'ours')
+  },
+)
 
 t.test('a C program that meets another version reads it from coroipcc_peer_version', async (t) => {
   const path = `${directory}/${freshName()}.sock`
@@ -67,7 +67,13 @@ t.test('our own version connects: the tests above can fail', async (t) => {
     state.server.addService({ id: 1 })
     await state.server.listen(name)
   }, name)
-  const stranger = Program.start('stranger', 'client', `${directory}/${name}`, 'version', String(ABI))
+  const stranger = Program.start(
+    'stranger',
+    'client',
+    `${directory}/${name}`,
+    'version',
+    String(ABI),
+  )
   t.equal(await stranger.end(), 0)
   t.strictSame(stranger.lines, ['said it', `answered status 0 version ${ABI} fd yes`])
 })

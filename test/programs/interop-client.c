@@ -1,5 +1,5 @@
-/* A client in C for tests of Node.js servers: interop-client <name> <service> <what>. One line "<what>: <values>" on
- * standard output; what the server has to do for each is in test/interop. */
+/* A client in C for tests of Node.js servers: interop-client <name> <service> <what>. One line
+ * "<what>: <values>" on standard output; what the server has to do for each is in test/interop. */
 #include <coroipc/coroipcc.h>
 #include <errno.h>
 #include <poll.h>
@@ -9,22 +9,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct coroipcc_connection *connection;
+static struct coroipcc_connection* connection;
 
-static int named(const char *status_of, coroipc_status status) {
+static int named(const char* status_of, coroipc_status status) {
   printf("%s: %s\n", status_of, coroipc_status_name(status));
   return status;
 }
 
-static void must(const char *what, coroipc_status status) {
+static void must(const char* what, coroipc_status status) {
   if (status == COROIPC_OK) return;
   fprintf(stderr, "interop-client: %s: %s\n", what, coroipc_status_name(status));
   exit(1);
 }
 
-static coroipc_status ask(uint16_t id, const void *bytes, size_t count, void *into, uint32_t room,
-                          struct coroipcc_response *response) {
-  const struct iovec part = {(void *)(uintptr_t)bytes, count};
+static coroipc_status ask(uint16_t id, const void* bytes, size_t count, void* into, uint32_t room,
+                          struct coroipcc_response* response) {
+  const struct iovec part = {(void*)(uintptr_t)bytes, count};
   memset(response, 0, sizeof *response);
   return coroipcc_request(connection, id, &part, 1, 5000, into, room, response);
 }
@@ -35,7 +35,8 @@ static int sizes(void) {
   uint8_t *out = malloc(max + 1), *in = malloc(max + 1);
   int done = 0;
   for (uint32_t i = 0; i <= max; ++i) out[i] = (uint8_t)(i * 7 + (i >> 8));
-  const uint32_t edges[] = {0, 1, 7, 8, 9, 1000, 4096, 8191, 8192, 8193, 65535, 65536, max - 1, max};
+  const uint32_t edges[] = {0,    1,    7,    8,     9,     1000,    4096,
+                            8191, 8192, 8193, 65535, 65536, max - 1, max};
   for (size_t i = 0; i < sizeof edges / sizeof *edges; ++i) {
     struct coroipcc_response response;
     memset(in, 0, max + 1);
@@ -71,7 +72,7 @@ static int dispatches(void) {
   const int readable = poll(&fd, 1, 5000);
   while ((status = coroipcc_dispatch_receive(connection, got < 9 ? 5000 : 0, &dispatch)) ==
          COROIPC_OK) {
-    if (dispatch.id != 5 || dispatch.bytes != 4 || ((const uint8_t *)dispatch.data)[0] != got)
+    if (dispatch.id != 5 || dispatch.bytes != 4 || ((const uint8_t*)dispatch.data)[0] != got)
       in_order = 0;
     ++got;
     must("release", coroipcc_dispatch_release(connection));
@@ -82,19 +83,20 @@ static int dispatches(void) {
 }
 
 static int zero_copy(void) {
-  struct coroipc_buffer *buffer;
+  struct coroipc_buffer* buffer;
   must("allocate", coroipcc_buffer_alloc(connection, 100000, 5000, &buffer));
   memset(coroipc_buffer_data(buffer), 3, 100000);
   struct coroipcc_response response;
   must("request", coroipcc_request_buffer(connection, 2, buffer, 0, 100000, 5000, &response));
-  printf("zero-copy: asked %.*s", (int)response.bytes, (const char *)response.data);
+  printf("zero-copy: asked %.*s", (int)response.bytes, (const char*)response.data);
   must("release", coroipcc_response_release(connection));
   coroipc_buffer_release(buffer);
   const struct iovec none = {NULL, 0};
   must("answer", coroipcc_request_in_place(connection, 3, &none, 1, 5000, &response));
   uint64_t sum = 0;
-  for (uint32_t i = 0; i < response.bytes; ++i) sum += ((const uint8_t *)response.data)[i];
-  printf(", answered %u bytes in a segment %d, sum %lu\n", response.bytes, response.in_segment, sum);
+  for (uint32_t i = 0; i < response.bytes; ++i) sum += ((const uint8_t*)response.data)[i];
+  printf(", answered %u bytes in a segment %d, sum %lu\n", response.bytes, response.in_segment,
+         sum);
   must("release", coroipcc_response_release(connection));
   return 0;
 }
@@ -130,7 +132,7 @@ static int waits(void) {
   return 0;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 4) return 2;
   struct coroipcc_options options;
   coroipcc_options_init(&options);

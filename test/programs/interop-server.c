@@ -1,5 +1,6 @@
-/* A server in C for tests of Node.js clients: interop-server <name>. Service 3 trusts its clients. Writes "ready", then a
- * line for each event; ends in order on SIGTERM. What each id does is said in `handler_get`. */
+/* A server in C for tests of Node.js clients: interop-server <name>. Service 3 trusts its clients.
+ * Writes "ready", then a line for each event; ends in order on SIGTERM. What each id does is said
+ * in `handler_get`. */
 #include <coroipc/coroipcs.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,21 +10,21 @@
 
 #define SERVICE 3
 
-static struct coroipcs_server *server;
+static struct coroipcs_server* server;
 
-static void say(const char *event, int value) {
+static void say(const char* event, int value) {
   printf("%s %d\n", event, value);
   fflush(stdout);
 }
 
-static void must(const char *what, coroipc_status status) {
+static void must(const char* what, coroipc_status status) {
   if (status == COROIPC_OK) return;
   fprintf(stderr, "interop-server: %s: %s\n", what, coroipc_status_name(status));
   exit(1);
 }
 
-static void answer(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                   int32_t status, const struct iovec *parts, uint32_t count) {
+static void answer(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                   int32_t status, const struct iovec* parts, uint32_t count) {
   if (request->one_way) return;
   const coroipc_status sent =
       coroipcs_response_send(connection, request->correlation, COROIPC_OK, status, parts, count);
@@ -32,38 +33,38 @@ static void answer(struct coroipcs_connection *connection, const struct coroipcs
                                           COROIPC_ANSWER_TOO_LARGE, 0, NULL, 0));
 }
 
-static void echo(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                 void *context) {
+static void echo(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                 void* context) {
   (void)context;
-  const struct iovec part = {(void *)(uintptr_t)request->payload, request->bytes};
+  const struct iovec part = {(void*)(uintptr_t)request->payload, request->bytes};
   answer(connection, request, 0, &part, 1);
 }
 
-static void gather(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                   void *context) {
+static void gather(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                   void* context) {
   (void)context;
   char open[] = "<", close[] = ">";
   const struct iovec parts[] = {
-      {open, 1}, {(void *)(uintptr_t)request->payload, request->bytes}, {close, 1}};
+      {open, 1}, {(void*)(uintptr_t)request->payload, request->bytes}, {close, 1}};
   answer(connection, request, -42, parts, 3);
 }
 
-static void dispatch(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                     void *context) {
+static void dispatch(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                     void* context) {
   (void)context;
-  const struct iovec part = {(void *)(uintptr_t)request->payload, request->bytes};
+  const struct iovec part = {(void*)(uintptr_t)request->payload, request->bytes};
   for (uint16_t id = 0; id < 10; ++id)
     must("dispatch", coroipcs_dispatch_send(connection, id, &part, 1));
   answer(connection, request, 0, NULL, 0);
 }
 
 /* The payload is a u32: the answer is so many bytes of a buffer. */
-static void buffer(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                   void *context) {
+static void buffer(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                   void* context) {
   (void)context;
   uint32_t bytes = 0;
   memcpy(&bytes, request->payload, request->bytes < 4 ? request->bytes : 4);
-  struct coroipc_buffer *made;
+  struct coroipc_buffer* made;
   must("buffer", coroipcs_buffer_alloc(connection, bytes, &made));
   memset(coroipc_buffer_data(made), 42, bytes);
   must("answer in a buffer",
@@ -71,64 +72,64 @@ static void buffer(struct coroipcs_connection *connection, const struct coroipcs
   coroipc_buffer_release(made);
 }
 
-static void sum(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                void *context) {
+static void sum(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                void* context) {
   (void)context;
   uint32_t total = 0;
-  for (uint32_t i = 0; i < request->bytes; ++i) total += ((const uint8_t *)request->payload)[i];
+  for (uint32_t i = 0; i < request->bytes; ++i) total += ((const uint8_t*)request->payload)[i];
   const struct iovec part = {&total, sizeof total};
   answer(connection, request, 0, &part, 1);
 }
 
-static void leave(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                  void *context) {
+static void leave(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                  void* context) {
   (void)connection, (void)request, (void)context;
   _exit(3);
 }
 
-static void silent(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                   void *context) {
+static void silent(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                   void* context) {
   (void)connection, (void)context;
   say("asked", (int)request->timeout_ms);
 }
 
-static void note(struct coroipcs_connection *connection, const struct coroipcs_request *request,
-                 void *context) {
+static void note(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                 void* context) {
   (void)connection, (void)context;
   say(request->one_way ? "one-way" : "request", (int)request->bytes);
 }
 
-static coroipcs_handler_fn handler_get(struct coroipcs_connection *connection, uint16_t service,
-                                       uint16_t id, void *context) {
+static coroipcs_handler_fn handler_get(struct coroipcs_connection* connection, uint16_t service,
+                                       uint16_t id, void* context) {
   (void)connection, (void)service, (void)context;
   static const coroipcs_handler_fn handlers[] = {
-      echo, gather, dispatch,
-      echo, /* 3: sending_allowed says RETRY */
-      echo, /* 4: sending_allowed says REFUSED */
-      buffer, sum, leave, silent, note,
+      echo,   gather, dispatch, echo, /* 3: sending_allowed says RETRY */
+      echo,                           /* 4: sending_allowed says REFUSED */
+      buffer, sum,    leave,    silent, note,
   };
   return id < sizeof handlers / sizeof *handlers ? handlers[id] : NULL;
 }
 
-static int sending_allowed(struct coroipcs_connection *connection,
-                           const struct coroipcs_request *request, void *scratch, void *context) {
+static int sending_allowed(struct coroipcs_connection* connection,
+                           const struct coroipcs_request* request, void* scratch, void* context) {
   (void)connection, (void)context;
   for (int i = 0; i < 512; ++i)
-    if (((const char *)scratch)[i] != 0) say("scratch is not zero", i);
+    if (((const char*)scratch)[i] != 0) say("scratch is not zero", i);
   memset(scratch, 1, 512);
   return request->id == 3 ? 0 : request->id == 4 ? -1 : 1;
 }
 
-static coroipc_status authorize(struct coroipcs_connection *connection,
-                                const struct coroipc_credentials *credentials, uint16_t service,
-                                void *context) {
+static coroipc_status authorize(struct coroipcs_connection* connection,
+                                const struct coroipc_credentials* credentials, uint16_t service,
+                                void* context) {
   (void)context;
   if (credentials->uid != geteuid()) return COROIPC_DENIED;
-  if (service != SERVICE) return coroipcs_authorize(connection, COROIPC_NO_SERVICE, 0), COROIPC_AGAIN;
+  if (service != SERVICE)
+    return coroipcs_authorize(connection, COROIPC_NO_SERVICE, 0), COROIPC_AGAIN;
   return coroipcs_authorize(connection, COROIPC_OK, 1), COROIPC_AGAIN;
 }
 
-static void connected(struct coroipcs_connection *connection, void *context) {
+static void connected(struct coroipcs_connection* connection, void* context) {
   (void)context;
   say("connected", (int)coroipcs_connection_credentials(connection)->pid);
   char text[] = "welcome";
@@ -136,13 +137,13 @@ static void connected(struct coroipcs_connection *connection, void *context) {
   must("welcome", coroipcs_dispatch_send(connection, 100, &part, 1));
 }
 
-static int disconnected(struct coroipcs_connection *connection, coroipc_status why, void *context) {
+static int disconnected(struct coroipcs_connection* connection, coroipc_status why, void* context) {
   (void)connection, (void)context;
   say("disconnected", why);
   return 0;
 }
 
-static void cancelled(struct coroipcs_connection *connection, uint32_t correlation, void *context) {
+static void cancelled(struct coroipcs_connection* connection, uint32_t correlation, void* context) {
   (void)connection, (void)correlation, (void)context;
   say("cancelled", 1);
 }
@@ -152,7 +153,7 @@ static void stop(int signal) {
   coroipcs_stop(server);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 2) return 2;
   struct coroipcs_options options;
   coroipcs_options_init(&options);

@@ -1,7 +1,8 @@
-/* Every record length at every start offset of a ring completes, in all three rings: a ring of 4096 bytes, records of 24 to
- * 2048 bytes, starts 0, 24, 32 .. 4088 (a record is no shorter than its header, so nothing starts at 8 or 16). One thread
- * plays both sides, so that a record that does not come is a stall and not a delay. Then the same starts with a full ring:
- * as many records as fit and some that have to wait, all of which come, in order. Exit code 0 if all of it held. */
+/* Every record length at every start offset of a ring completes, in all three rings: a ring of 4096
+ * bytes, records of 24 to 2048 bytes, starts 0, 24, 32 .. 4088 (a record is no shorter than its
+ * header, so nothing starts at 8 or 16). One thread plays both sides, so that a record that does
+ * not come is a stall and not a delay. Then the same starts with a full ring: as many records as
+ * fit and some that have to wait, all of which come, in order. Exit code 0 if all of it held. */
 #include <coroipc/abi.h>
 #include <coroipc/coroipcc.h>
 #include <coroipc/coroipcs.h>
@@ -15,17 +16,17 @@
 #define RECORD_MAX (RING / 2)
 #define ROWS 256
 
-static struct coroipcs_server *server;
-static struct coroipcc_group *group;
-static struct coroipcc_connection *client;
-static struct coroipcs_connection *peer;
+static struct coroipcs_server* server;
+static struct coroipcc_group* group;
+static struct coroipcc_connection* client;
+static struct coroipcs_connection* peer;
 
 static struct coroipc_entry rows[ROWS];
-static void *blocks[ROWS];
+static void* blocks[ROWS];
 static uint8_t arena[1 << 20];
 static uint8_t out[RING];
 
-static void must(const char *what, coroipc_status status) {
+static void must(const char* what, coroipc_status status) {
   if (status == COROIPC_OK || status == COROIPC_AGAIN) return;
   printf("%s: %s\n", what, coroipc_status_name(status));
   exit(1);
@@ -40,10 +41,10 @@ static struct coroipc_batch new_batch(void) {
   return batch;
 }
 
-static uint32_t expected;  /* counts what came, of all rings */
+static uint32_t expected; /* counts what came, of all rings */
 static uint32_t sent;
 
-static void check(const uint8_t *payload, uint32_t bytes) {
+static void check(const uint8_t* payload, uint32_t bytes) {
   uint32_t number = expected++;
   if (bytes >= 4 && memcmp(payload, &number, 4) != 0) {
     printf("message %u came as another\n", number);
@@ -61,12 +62,12 @@ static void serve(void) {
   struct coroipc_batch batch = new_batch();
   must("server", coroipcs_receive(server, &batch, 1));
   for (uint32_t i = 0; i < batch.count; ++i) {
-    const struct coroipc_entry *const row = &rows[i];
-    const uint8_t *const payload = arena + row->offset;
+    const struct coroipc_entry* const row = &rows[i];
+    const uint8_t* const payload = arena + row->offset;
     switch (row->kind) {
       case COROIPC_KIND_AUTHORIZE:
-        must("authorize", coroipcs_authorize(coroipcs_connection_at(server, row->connection),
-                                             COROIPC_OK, 0));
+        must("authorize",
+             coroipcs_authorize(coroipcs_connection_at(server, row->connection), COROIPC_OK, 0));
         break;
       case COROIPC_KIND_CONNECTED:
         peer = coroipcs_connection_at(server, row->connection);
@@ -124,16 +125,17 @@ static void put_dispatch(uint32_t bytes) {
   must("dispatch", coroipcs_dispatch_send(peer, 0, &part, 1));
 }
 
-/* The control page, found where the library has mapped it: shows that the model of offsets below is true. */
-static const struct coroipc_control *control;
+/* The control page, found where the library has mapped it: shows that the model of offsets below is
+ * true. */
+static const struct coroipc_control* control;
 
 static void find_control(void) {
-  FILE *const maps = fopen("/proc/self/maps", "r");
+  FILE* const maps = fopen("/proc/self/maps", "r");
   char line[512];
   while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
     unsigned long start;
     if (strstr(line, "/memfd:coroipc") != NULL && sscanf(line, "%lx-", &start) == 1)
-      control = (const struct coroipc_control *)start;
+      control = (const struct coroipc_control*)start;
   }
   if (maps != NULL) fclose(maps);
   if (control == NULL || control->header.magic != COROIPC_MAGIC) {
@@ -144,13 +146,13 @@ static void find_control(void) {
 
 struct ring {
   uint32_t index; /* COROIPC_RING_* */
-  const char *name;
+  const char* name;
   void (*put)(uint32_t bytes);
   uint32_t offset; /* where its next record starts, by the rules of abi.h */
 };
 
 /* Both sides get turns until everything has come. */
-static void settle(const struct ring *ring, uint32_t record) {
+static void settle(const struct ring* ring, uint32_t record) {
   for (int turns = 0; expected != sent; ++turns) {
     if (turns == 1000) {
       printf("%s ring: a record of %u bytes at offset %u did not complete\n", ring->name, record,
@@ -168,14 +170,14 @@ static void settle(const struct ring *ring, uint32_t record) {
   }
 }
 
-static void put(struct ring *ring, uint32_t record) {
+static void put(struct ring* ring, uint32_t record) {
   ring->put(record - HEADER);
   if (ring->offset + record > RING) ring->offset = 0; /* after a pad */
   ring->offset = (ring->offset + record) % RING;
 }
 
 /* Lets records of other sizes go by until the next one starts at `offset`. */
-static void move_to(struct ring *ring, uint32_t offset) {
+static void move_to(struct ring* ring, uint32_t offset) {
   while (ring->offset != offset) {
     const uint32_t end = offset > ring->offset ? offset : RING;
     uint32_t distance = end - ring->offset;
@@ -183,7 +185,8 @@ static void move_to(struct ring *ring, uint32_t offset) {
       put(ring, end == RING ? HEADER : RECORD_MAX);
     } else {
       uint32_t step = distance;
-      if (step > RECORD_MAX) step = distance - RECORD_MAX < HEADER ? RECORD_MAX - HEADER : RECORD_MAX;
+      if (step > RECORD_MAX)
+        step = distance - RECORD_MAX < HEADER ? RECORD_MAX - HEADER : RECORD_MAX;
       put(ring, step);
     }
     settle(ring, 0);
@@ -192,7 +195,7 @@ static void move_to(struct ring *ring, uint32_t offset) {
 
 static int valid(uint32_t offset) { return offset == 0 || offset >= HEADER; }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 3) return 2;
   const uint32_t step = (uint32_t)atoi(argv[2]); /* of record lengths, in bytes: 8 for all */
   alarm(110);
@@ -220,14 +223,13 @@ int main(int argc, char **argv) {
   collect();
   coroipcc_dispatch_flow(client, 1);
 
-  struct ring rings[] = {
-      {COROIPC_RING_REQUEST, "request", put_request, 0},
-      {COROIPC_RING_RESPONSE, "response", put_response, 0},
-      {COROIPC_RING_DISPATCH, "dispatch", put_dispatch, 0}};
+  struct ring rings[] = {{COROIPC_RING_REQUEST, "request", put_request, 0},
+                         {COROIPC_RING_RESPONSE, "response", put_response, 0},
+                         {COROIPC_RING_DISPATCH, "dispatch", put_dispatch, 0}};
   find_control();
   uint32_t combinations = 0, waited = 0;
   for (size_t i = 0; i < 3; ++i) {
-    struct ring *const ring = &rings[i];
+    struct ring* const ring = &rings[i];
     for (uint32_t record = HEADER; record <= RECORD_MAX; record += step) {
       for (uint32_t offset = 0; offset < RING; offset += 8) {
         if (!valid(offset)) continue;

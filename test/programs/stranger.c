@@ -5,10 +5,10 @@
  *   stranger client <path> byte          says one byte, as coroipc's MESSAGE_REQ_CHANGE_EUID did
  *   stranger client <path> garbage       says 64 bytes of nonsense
  *   stranger client <path> descriptors   a correct request with an fd that is not due
- *   stranger client <path> truncate      connects in order, then tries to shrink, grow, seal and write
- *   stranger server <path> version <n>   answers the first client that its ABI is n
- *   stranger server <path> silent        accepts, says nothing
- *   stranger server <path> unsealed      hands out a memfd without seals
+ *   stranger client <path> truncate      connects in order, then tries to shrink, grow, seal and
+ * write stranger server <path> version <n>   answers the first client that its ABI is n stranger
+ * server <path> silent        accepts, says nothing stranger server <path> unsealed      hands out
+ * a memfd without seals
  */
 #include <coroipc/abi.h>
 #include <coroipc/types.h>
@@ -25,24 +25,24 @@
 
 static struct sockaddr_un address;
 
-static void fail(const char *what) {
+static void fail(const char* what) {
   fprintf(stderr, "stranger: %s: %s\n", what, strerror(errno));
   exit(1);
 }
 
-static void say(const char *text) {
+static void say(const char* text) {
   printf("%s\n", text);
   fflush(stdout);
 }
 
-static int send_with(int socket, const void *bytes, size_t count, int fd) {
-  struct iovec part = {(void *)(uintptr_t)bytes, count};
+static int send_with(int socket, const void* bytes, size_t count, int fd) {
+  struct iovec part = {(void*)(uintptr_t)bytes, count};
   char control[CMSG_SPACE(sizeof(int))] = {0};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
   if (fd >= 0) {
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    struct cmsghdr *const header = CMSG_FIRSTHDR(&message);
+    struct cmsghdr* const header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
@@ -52,16 +52,14 @@ static int send_with(int socket, const void *bytes, size_t count, int fd) {
 }
 
 /* The next message, and its fd if it has one. */
-static ssize_t receive(int socket, void *bytes, size_t room, int *fd) {
+static ssize_t receive(int socket, void* bytes, size_t room, int* fd) {
   struct iovec part = {bytes, room};
   char control[256];
-  struct msghdr message = {.msg_iov = &part,
-                           .msg_iovlen = 1,
-                           .msg_control = control,
-                           .msg_controllen = sizeof control};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
   *fd = -1;
   const ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); got >= 0 && header != NULL;
+  for (struct cmsghdr* header = CMSG_FIRSTHDR(&message); got >= 0 && header != NULL;
        header = CMSG_NXTHDR(&message, header))
     if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
       memcpy(fd, CMSG_DATA(header), sizeof *fd);
@@ -95,15 +93,15 @@ static void try_memory(int socket) {
   int fd;
   if (receive(socket, &reply, sizeof reply, &fd) != sizeof reply || fd < 0) fail("handshake");
   printf("shrink %s\n", ftruncate(fd, 4096) == 0 ? "done" : strerrorname_np(errno));
-  printf("grow %s\n", ftruncate(fd, reply.segment_bytes + 4096) == 0 ? "done" : strerrorname_np(errno));
-  printf("seal %s\n",
-         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == 0 ? "done" : strerrorname_np(errno));
-  printf("punch %s\n", fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-                                 reply.segment_bytes) == 0
-                           ? "done"
-                           : strerrorname_np(errno));
+  printf("grow %s\n",
+         ftruncate(fd, reply.segment_bytes + 4096) == 0 ? "done" : strerrorname_np(errno));
+  printf("seal %s\n", fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == 0 ? "done" : strerrorname_np(errno));
+  printf("punch %s\n",
+         fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, reply.segment_bytes) == 0
+             ? "done"
+             : strerrorname_np(errno));
   /* Now every word of the control page is zero, the ring is holes; then nonsense over all of it. */
-  uint8_t *const memory =
+  uint8_t* const memory =
       mmap(NULL, reply.segment_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) fail("mmap");
   memset(memory, 0xa5, reply.segment_bytes);
@@ -112,9 +110,9 @@ static void try_memory(int socket) {
   answered(socket);
 }
 
-static int client(const char *what, const char *number) {
+static int client(const char* what, const char* number) {
   const int socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (connect(socket_fd, (struct sockaddr *)&address, sizeof address) != 0) fail("connect");
+  if (connect(socket_fd, (struct sockaddr*)&address, sizeof address) != 0) fail("connect");
   struct coroipc_setup_request request = request_of(COROIPC_ABI_VERSION);
   if (strcmp(what, "version") == 0) {
     request = request_of((unsigned)atoi(number));
@@ -138,9 +136,9 @@ static int client(const char *what, const char *number) {
   return 0;
 }
 
-static int serve(const char *what, const char *number) {
+static int serve(const char* what, const char* number) {
   const int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0) fail("bind");
+  if (bind(listener, (struct sockaddr*)&address, sizeof address) != 0) fail("bind");
   if (listen(listener, 8) != 0) fail("listen");
   say("ready");
   const int peer = accept(listener, NULL, NULL);
@@ -177,11 +175,11 @@ static int serve(const char *what, const char *number) {
   return 0;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc < 4) return 2;
   address.sun_family = AF_UNIX;
   snprintf(address.sun_path, sizeof address.sun_path, "%s", argv[2]);
   alarm(60);
-  const char *const number = argc > 4 ? argv[4] : "0";
+  const char* const number = argc > 4 ? argv[4] : "0";
   return strcmp(argv[1], "server") == 0 ? serve(argv[3], number) : client(argv[3], number);
 }

@@ -50,6 +50,8 @@ export async function settled(before: Reading, pid: number | 'self' = 'self'): P
 
 /** CPU time of a process in milliseconds: user and system. */
 export function cpuMs(pid: number | 'self' = 'self'): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ')
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')
   return (Number(fields[11]) + Number(fields[12])) * 10
 }

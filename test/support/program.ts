@@ -15,7 +15,8 @@ export class Program implements AsyncDisposable {
     this.#child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     this.#exit = once(this.#child, 'close')
     const { stdout } = this.#child
-    if (stdout !== null) createInterface({ input: stdout }).on('line', (line) => this.lines.push(line))
+    if (stdout !== null)
+      createInterface({ input: stdout }).on('line', (line) => this.lines.push(line))
   }
 
   /** Starts test/programs/`name`. */

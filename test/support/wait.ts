@@ -1,7 +1,8 @@
 // Waiting for conditions, and names for what comes out of a call.
 
 /** Pauses; only for what cannot be waited for as a condition. */
-export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+export const sleep = (ms: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, ms))
 
 /** Waits until `condition` holds; after `limitMs` it throws and says what it waited for. */
 export async function until(
