@@ -239,20 +239,27 @@ napi_value LeaseBuffer(napi_env env, napi_callback_info info) {
 // ----------------------------------------------------------------------------------------------------
 
 napi_value GroupCreate(napi_env env, napi_callback_info info) {
-  Arguments<2> arguments(env, info);
+  Arguments<3> arguments(env, info);
+  auto* loop = new EventLoop(arguments.environment(), arguments[0], arguments[1], arguments[2]);
   coroipcc_group_options options;
   coroipcc_group_options_init(&options);
   options.threads = 0;
-  options.interrupt = Environment::Interrupt;
-  options.context = &arguments.environment();
+  options.interrupt = [](void* context) {
+    return Environment::Interrupt(static_cast<GroupContext*>(context)->environment);
+  };
+  options.context = loop->group_context();
+  options.log = [](void* context, int level, const char* text) {
+    EventLoop* const told = static_cast<GroupContext*>(context)->loop;
+    if (told != nullptr) told->Log(level, text);
+  };
   coroipcc_group* group = nullptr;
   const coroipc_status status = coroipcc_group_create(&options, &group);
-  if (status != COROIPC_OK) return arguments.Return(-status);
-  auto* loop = new EventLoop(arguments.environment(), arguments[0], arguments[1]);
-  loop->AdoptGroup(group);
-  if (napi_value value = loop->Value()) return value;
+  if (status == COROIPC_OK) {
+    loop->AdoptGroup(group);
+    if (napi_value value = loop->Value()) return value;
+  }
   loop->Destroy();
-  return arguments.Return(-COROIPC_NO_MEMORY);
+  return arguments.Return(-(status == COROIPC_OK ? COROIPC_NO_MEMORY : status));
 }
 
 void ReadOptions(const Fields& from, coroipcc_options& options) {

@@ -43,8 +43,10 @@ struct LeaseHold {
 
 }  // namespace
 
-EventLoop::EventLoop(Environment& environment, napi_value on_batch, napi_value on_sent)
-    : environment_(environment) {
+EventLoop::EventLoop(Environment& environment, napi_value on_batch, napi_value on_sent,
+                     napi_value on_log)
+    : environment_(environment),
+      group_context_(std::make_shared<GroupContext>(GroupContext{&environment, this})) {
   napi_env env = environment_.env();
   napi_value name = nullptr;
   napi_value resource = nullptr;
@@ -54,20 +56,31 @@ EventLoop::EventLoop(Environment& environment, napi_value on_batch, napi_value o
   napi_create_reference(env, resource, 1, &resource_);
   napi_create_reference(env, on_batch, 1, &on_batch_);
   napi_create_reference(env, on_sent, 1, &on_sent_);
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env, on_log, &type);
+  if (type == napi_function) napi_create_reference(env, on_log, 1, &on_log_);
 }
 
 EventLoop::~EventLoop() {
   napi_env env = environment_.env();
+  group_context_->loop = nullptr;
   group_.reset();
   if (server_ != nullptr) coroipcs_destroy(server_);
   for (napi_ref* reference : {&table_ref_, &out_table_ref_, &outbox_ref_, &words_ref_, &slab_ref_,
-                              &on_batch_, &on_sent_, &poll_ref_, &resource_})
+                              &on_batch_, &on_sent_, &on_log_, &poll_ref_, &resource_})
     DeleteReference(env, *reference);
   if (context_ != nullptr) napi_async_destroy(env, context_);
 }
 
 void EventLoop::AdoptGroup(coroipcc_group* group) {
-  group_ = std::shared_ptr<coroipcc_group>(group, coroipcc_group_destroy);
+  const auto destroy = [context = group_context_](coroipcc_group* made) {
+    coroipcc_group_destroy(made);
+  };
+  group_ = std::shared_ptr<coroipcc_group>(group, destroy);
+}
+
+void EventLoop::Log(int level, const char* text) {
+  if (on_log_ != nullptr && log_lines_.size() < kLogLines) log_lines_.push_back({level, text});
 }
 
 napi_value EventLoop::TypedArray(napi_typedarray_type type, size_t bytes, size_t length,
@@ -230,6 +243,18 @@ void EventLoop::Call(napi_ref function, bool scoped, size_t count, const napi_va
                      arguments);
 }
 
+// Outside of the batch: what a logger does must not move the slab that rows still point into.
+void EventLoop::TellLog(bool scoped) {
+  napi_env env = environment_.env();
+  for (const LogLine& line : std::exchange(log_lines_, {})) {
+    if (destroyed_) return;
+    napi_value arguments[2];
+    napi_create_int32(env, line.level, &arguments[0]);
+    napi_create_string_utf8(env, line.text.c_str(), line.text.size(), &arguments[1]);
+    Call(on_log_, scoped, 2, arguments);
+  }
+}
+
 coroipc_status EventLoop::Turn(bool look_at_fds, bool scoped) {
   if (in_turn_ || destroyed_) return COROIPC_OK;
   Hold();
@@ -246,6 +271,7 @@ coroipc_status EventLoop::Turn(bool look_at_fds, bool scoped) {
       words_[kInBatch] = 0;
       FlushAndTell(scoped);
     }
+    if (!log_lines_.empty()) TellLog(scoped);
   }
   in_turn_ = false;
   if (destroyed_) status = COROIPC_OK;

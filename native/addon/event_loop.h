@@ -3,7 +3,7 @@
 // batch one.
 //
 // A turn:  drain into the table -> one call of onBatch -> flush of the outbox -> onSent if a row
-// failed
+// failed -> onLog for each line that the core wrote meanwhile
 //
 //  - The table is written by a turn only, and a turn never runs inside onBatch of the same loop. A
 //  blocking call may:
@@ -23,8 +23,10 @@
 #include <node_api.h>
 
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "environment.h"
 #include "foreign_array.h"
@@ -48,11 +50,20 @@ enum Word {
 
 inline constexpr uint32_t kRows = 256;
 inline constexpr uint32_t kOutboxBytes = 64 * 1024;
+// Lines of the core's log that wait for the end of a turn; further ones are lost.
+inline constexpr uint32_t kLogLines = 64;
 
 enum Channel : uint32_t { kResponse = 0, kDispatch = 1 };
 inline constexpr uint32_t kChannels = 2;
 
 struct Client;
+class EventLoop;
+
+// What a group calls back with. Moved arrays may keep a group longer than its loop.
+struct GroupContext {
+  Environment* environment;
+  EventLoop* loop;
+};
 
 // An answer or a dispatch that stays where it is until it was taken. The native lease ends with the
 // last share of `hold`, which an ArrayBuffer that JavaScript moved elsewhere may keep.
@@ -76,13 +87,17 @@ struct Client {
 class EventLoop {
  public:
   // The JavaScript side of a loop; `Adopt` a server or a group before use. The arguments are
-  // functions.
-  EventLoop(Environment& environment, napi_value on_batch, napi_value on_sent);
+  // functions; `on_log` may be undefined.
+  EventLoop(Environment& environment, napi_value on_batch, napi_value on_sent, napi_value on_log);
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
   void AdoptServer(coroipcs_server* server) { server_ = server; }
   void AdoptGroup(coroipcc_group* group);
+  // `context` of the group's options.
+  GroupContext* group_context() const { return group_context_.get(); }
+  // The core says something, from inside any call: kept until the end of the next turn.
+  void Log(int level, const char* text);
   // `poll` of the server's options, for as long as the server lives. The value is a NativePoll.
   const coroipcs_poll* PollCallbacks(napi_value callbacks);
   // The object `Loop` of addon.ts; registers the loop.
@@ -147,10 +162,12 @@ class EventLoop {
   void Call(napi_ref function, bool scoped, size_t count, const napi_value* arguments);
   coroipc_status Receive(bool look_at_fds);
   napi_value Blocks();
+  void TellLog(bool scoped);
   int CallPoll(const char* name, int fd, const int* events, uint64_t cookie);
 
   Environment& environment_;
   coroipcs_server* server_ = nullptr;
+  std::shared_ptr<GroupContext> group_context_;
   std::shared_ptr<coroipcc_group> group_;
   int32_t handle_ = -1;
   uint32_t holds_ = 0;
@@ -175,10 +192,16 @@ class EventLoop {
   napi_ref slab_ref_ = nullptr;
   napi_ref on_batch_ = nullptr;
   napi_ref on_sent_ = nullptr;
+  napi_ref on_log_ = nullptr;
   napi_ref poll_ref_ = nullptr;
   napi_ref resource_ = nullptr;
   napi_async_context context_ = nullptr;
 
+  struct LogLine {
+    int level;
+    std::string text;
+  };
+  std::vector<LogLine> log_lines_;
   coroipcs_poll poll_callbacks_{};
   std::unordered_map<uint32_t, std::shared_ptr<Client>> clients_;
 };

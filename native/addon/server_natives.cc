@@ -60,10 +60,14 @@ void ReadOptions(const Fields& from, coroipcs_options& options) {
 }
 
 napi_value ServerCreate(napi_env env, napi_callback_info info) {
-  Arguments<4> arguments(env, info);
+  Arguments<5> arguments(env, info);
   coroipcs_options options;
   ReadOptions(Fields(env, arguments[0]), options);
-  auto* loop = new EventLoop(arguments.environment(), arguments[1], arguments[2]);
+  auto* loop = new EventLoop(arguments.environment(), arguments[1], arguments[2], arguments[4]);
+  options.callbacks.context = loop;
+  options.callbacks.log = [](void* context, int level, const char* text) {
+    static_cast<EventLoop*>(context)->Log(level, text);
+  };
   if (Napi::Value(env, arguments[3]).IsObject()) options.poll = loop->PollCallbacks(arguments[3]);
   coroipcs_server* server = nullptr;
   const coroipc_status status = coroipcs_create(&options, &server);

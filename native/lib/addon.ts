@@ -122,6 +122,11 @@ export interface Loop {
  * have run when it returns to native code, which then flushes the outbox.
  */
 export type OnBatch = (count: number, blocks: ArrayBuffer[] | undefined) => void
+/**
+ * Called after a turn, for each line that native code wrote meanwhile; `level` as in pino: 20 debug, 30
+ * info, 40 warn, 50 error.
+ */
+export type OnLog = (level: number, text: string) => void
 /** Called after a flush by native code of which at least one row failed: rows' `argument` tell. */
 export type OnSent = (rows: number) => void
 
@@ -242,6 +247,7 @@ export interface Addon {
     onBatch: OnBatch,
     onSent: OnSent,
     poll: NativePoll | undefined,
+    onLog?: OnLog,
   ): Loop | number
   serverListen(loop: number, name: string): number
   serverListenFd(loop: number, fd: number): number
@@ -296,7 +302,7 @@ export interface Addon {
 
   // -- client ------------------------------------------------------------------------------------
   /** The client group of this thread: call once. */
-  groupCreate(onBatch: OnBatch, onSent: OnSent): Loop | number
+  groupCreate(onBatch: OnBatch, onSent: OnSent, onLog?: OnLog): Loop | number
   groupDestroy(loop: number): void
   /** Where a server of this name may listen, spelled as `serverAddress` does. */
   connectAddresses(name: string): string[]

@@ -1,7 +1,8 @@
 // Connection: requests in all their forms, one-way sends, closing, statistics. The server is another process.
 import { connect, connectSync, type Connection } from '@coroipc/ipcc'
+import { Server } from '@coroipc/ipcs'
 import t from 'tap'
-import { startServer, text, until } from './harness.js'
+import { freshName, startServer, text, until } from './harness.js'
 
 const server = await startServer()
 t.teardown(() => server.kill())
@@ -394,4 +395,22 @@ t.test('statistics count, and begin anew when cleared', async (t) => {
   t.throws(() => connection.stats({ reset: true } as never), {
     code: 'ERR_COROIPC_INVALID_ARGUMENT',
   })
+})
+
+t.test('what the native core has to say reaches the channel', async (t) => {
+  const { subscribe, unsubscribe } = await import('node:diagnostics_channel')
+  const seen: unknown[] = []
+  const note = (message: unknown): number => seen.push(message)
+  subscribe('coroipc:client:log', note)
+  t.teardown(() => unsubscribe('coroipc:client:log', note))
+  const rings = { requestRingBytes: 16384, responseRingBytes: 16384, dispatchRingBytes: 16384 }
+  await using own = new Server({ limits: { ...rings, segmentBytes: 2 ** 17 } })
+  own.addService({ id: 1 })
+  const name = freshName()
+  await own.listen(name)
+  await using connection = await connect(name, { service: 1 })
+  connection.send(0, new Uint8Array(100_000))
+  await until(() => seen.length > 0)
+  const message = 'a large one-way message was dropped: the server has no segment for it'
+  t.same(seen, [{ level: 40, message }])
 })

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
+import { Program } from '../support/program.js'
 
 const echo = { 0: (request: { payload: Uint8Array }) => request.payload }
 
@@ -318,4 +319,26 @@ t.test('diagnostics_channel tells of connections, requests and errors', async (t
     'error',
     'disconnect',
   ])
+})
+
+t.test("the native core's lines reach `log` and the channel", async (t) => {
+  const { subscribe, unsubscribe } = await import('node:diagnostics_channel')
+  const folder = mkdtempSync(join(tmpdir(), 'coroipc-'))
+  const seen: unknown[] = []
+  const note = (message: unknown): number => seen.push(message)
+  subscribe('coroipc:server:log', note)
+  t.teardown(() => unsubscribe('coroipc:server:log', note))
+  const warnings: string[] = []
+  const nothing = (): void => {}
+  const warn = (_: object, message: string): number => warnings.push(message)
+  await using server = new Server({ log: { debug: nothing, info: nothing, warn, error: nothing } })
+  server.addService({ id: 1, handlers: echo })
+  await server.listen(join(folder, 'a.sock'))
+  // It connects in order and then fills all shared memory with nonsense.
+  const stranger = Program.start('stranger', 'client', server.address as string, 'truncate')
+  await stranger.end()
+  const message = 'a client broke the protocol and was disconnected'
+  await until(() => warnings.length > 0)
+  t.same(warnings, [message])
+  t.same(seen, [{ level: 40, message }])
 })

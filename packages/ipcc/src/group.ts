@@ -5,6 +5,7 @@
 import type { FailedRow } from '@coroipc/native'
 import { addon, In, ipcError, Kind, MessageLoop, nativeError, Row, Status } from '@coroipc/native'
 import type { ClientConnection } from './client-connection.js'
+import { logChannel } from './diagnostics.js'
 
 /** A connect on its way. */
 export interface Connecting {
@@ -25,6 +26,10 @@ export function isolated(call: () => void): void {
   }
 }
 
+function log(level: number, message: string): void {
+  if (logChannel.hasSubscribers) logChannel.publish({ level, message })
+}
+
 export class Group {
   readonly loop: MessageLoop
   /** By number; a number is used again only after `disconnect`. */
@@ -38,7 +43,7 @@ export class Group {
   constructor() {
     this.loop = new MessageLoop(
       addon,
-      (onBatch, onSent) => addon.groupCreate(onBatch, onSent),
+      (onBatch, onSent) => addon.groupCreate(onBatch, onSent, log),
       (count, blocks) => this.#batch(count, blocks),
       (rows) => this.#failed(rows),
       (status) => nativeError(-status, { subject: 'connect' }),

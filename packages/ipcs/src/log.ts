@@ -14,6 +14,11 @@ export interface Log {
 
 const LEVELS = ['debug', 'info', 'warn', 'error'] as const
 
+/** The method of a native level: pino's numbers, 20 to 50. */
+export function levelName(level: number): (typeof LEVELS)[number] {
+  return LEVELS[Math.floor(level / 10) - 2] ?? 'error'
+}
+
 /** Checks the option `log`. */
 export function checkLog(name: string, value: unknown): void {
   if (typeof value !== 'object' || value === null)

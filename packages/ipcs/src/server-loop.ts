@@ -65,6 +65,8 @@ export interface LoopEvents<Context> {
   disconnect(connection: Connection<Context>, reason: IpcError): void
   denied(credentials: Credentials, service: number): void
   error(error: unknown, source: ErrorSource<Context>): void
+  /** The native side says something; levels as in pino. */
+  log(level: number, text: string): void
   /** A connection's resources were given back, or a request was answered: a closing server looks. */
   progress(): void
 }
@@ -124,7 +126,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     this.latency = options.latency
     this.loop = new MessageLoop(
       addon,
-      (onBatch, onSent) => addon.serverCreate(options.native, onBatch, onSent, options.poll),
+      (onBatch, onSent) =>
+        addon.serverCreate(options.native, onBatch, onSent, options.poll, events.log),
       (count, blocks) => this.#batch(count, blocks),
       (rows) => this.#failed(rows),
       (status) => nativeError(-status, { subject: 'new Server' }),

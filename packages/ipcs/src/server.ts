@@ -22,9 +22,9 @@ import {
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
 import { clearOption, type Connection } from './connection.js'
-import { errorChannel } from './diagnostics.js'
+import { errorChannel, logChannel } from './diagnostics.js'
 import { defaultLimits, limitChecks, type Limits } from './limits.js'
-import { checkLog, type Log } from './log.js'
+import { checkLog, levelName, type Log } from './log.js'
 import { Mutex } from './mutex.js'
 import { type BuiltInPoll, checkPoll, type Poll, uvPoll } from './poll.js'
 import { type ErrorSource, isolated, ServerLoop } from './server-loop.js'
@@ -216,6 +216,10 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
         denied: ({ pid, uid, gid }, service) =>
           this.#log?.warn({ pid, uid, gid, service }, 'client refused'),
         error: (error, source) => this.#report(error, source),
+        log: (level, text) => {
+          if (logChannel.hasSubscribers) logChannel.publish({ level, message: text })
+          this.#guard(() => this.#log?.[levelName(level)]({}, text))
+        },
         progress: () => this.#onProgress?.(),
       },
     )
