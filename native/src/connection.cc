@@ -188,7 +188,10 @@ bool Connection::Look() {
   if (socket_unread_ || hangup_) return true;
   if (watched_ != nullptr && LoadRelaxed(*watched_) != watched_seen_) return true;
   for (uint32_t i = 0; i < in_count_; ++i) {
-    if (in_[i].Ready() && Reads(i)) return true;
+    if (in_[i].Ready() && Reads(i)) {
+      in_[i].Prefetch();
+      return true;
+    }
   }
   for (uint32_t i = 0; i < out_count_; ++i) {
     Outbound& out = out_[i];

@@ -396,7 +396,9 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
   batch->count = 0;
   batch->arena_used = 0;
   const Inside inside(inside_);
-  now_ = NowNs();
+  // A look that waited has just read the clock.
+  if (look_at_fds || !clock_fresh_) now_ = NowNs();
+  clock_fresh_ = false;
   FreeBuried();
   TakeReturns();
   if (look_at_fds || now_ - looked_at_fds_ > kFdLookNs) LookAtFds();
@@ -469,6 +471,7 @@ Status Loop::Look(uint64_t budget_ns) {
   if (budget != 0) {
     const uint64_t start = NowNs();
     now_ = start;
+    clock_fresh_ = true;
     if (idle_since_ == 0) idle_since_ = start;
     uint64_t fds = start;
     uint64_t yield_at = start + kYieldNs;

@@ -173,6 +173,7 @@ class Loop {
   List armed_;
   uint32_t turn_ = 0;
   uint64_t now_ = 0;
+  bool clock_fresh_ = false;
   uint64_t looked_at_fds_ = 0;
   uint64_t deadline_ = kNever;   // earliest wanted
   uint64_t timer_set_ = kNever;  // what the timerfd is set to

@@ -77,6 +77,11 @@ void RingWriter::Publish() {
   // bytes are visible before the position that uncovers them. seq_cst and not release: the look at
   // reader_sleep follows.
   StoreSeqCst(words_->write_position, position_);
+  // The reader's cache holds the lines of the next record from the last time round: fetch them for
+  // writing now, while nobody waits, instead of in the next publication.
+  uint8_t* const next = data_ + (position_ & (capacity_ - 1));
+  __builtin_prefetch(next, 1);
+  __builtin_prefetch(next + 64, 1);
 }
 
 Status RingWriter::Room(uint32_t wants, bool* room) {
