@@ -159,9 +159,25 @@ export function checkRequest(options: RequestOptions): void {
     throw invalidArgument('full', 'to be left out: a lease has the status as well', true)
 }
 
+let passedSync: RequestSyncOptions | undefined
+let passedTimeoutMs: number | undefined
+let passedInto: Uint8Array | undefined
+
 /** Checks the options of `requestSync`. */
 export function checkRequestSync(options: RequestSyncOptions): void {
+  // A hot loop passes one object again and again: what was found right is not looked at twice while it stays so.
+  if (
+    options === passedSync &&
+    options.timeoutMs === passedTimeoutMs &&
+    options.into === passedInto &&
+    options.full !== true &&
+    options.inPlace !== true
+  )
+    return
   checkOptions('options', options, requestSyncChecks)
+  passedSync = options
+  passedTimeoutMs = options.timeoutMs
+  passedInto = options.into
   if (options.inPlace !== true) return
   if (options.full === true)
     throw invalidArgument('full', 'to be left out: a lease has the status as well', true)
