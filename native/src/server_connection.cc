@@ -456,7 +456,8 @@ void coroipcs_connection::OnBacklogChanged() {
       if (out_[kResponse].ring.TakeReaderSleep()) Ring();
     }
   }
-  if (drain_wanted && dispatches.bytes() <= backlog_limit / 2) {
+  // Emptied because nobody reads it any more is no room.
+  if (drain_wanted && !draining() && dispatches.bytes() <= backlog_limit / 2) {
     drain_wanted = false;
     loop_.PushEvent(Row(COROIPC_KIND_DRAIN));
     loop_.MarkReady(*this);
