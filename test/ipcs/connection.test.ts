@@ -107,6 +107,50 @@ t.test("policy 'error': false, then drain, and nothing that was taken is lost", 
   }
 })
 
+t.test('drain waits for room, with an end', async (t) => {
+  await using both = await pair(
+    {
+      backlogBytes: 20000,
+      handlers: {
+        // The client reads no dispatches while it waits for this answer.
+        0: async (_, connection) => {
+          let taken = 0
+          while (connection.dispatch(numbered(taken, 3000))) taken++
+          const wait = connection.drain({ timeoutMs: 20 })
+          return `${taken} ${await wait.catch(({ code }: { code: string }) => code)}`
+        },
+        1: (_, connection) => connection.drain({ timeoutMs: Infinity }),
+      },
+    },
+    { dispatchRingBytes: 4096 },
+  )
+  const { mine, client } = both
+  await mine.drain()
+  const answer = text(await client.request(0, '', { timeoutMs: 30_000 }))
+  t.match(answer, /^\d+ ERR_COROIPC_TIMED_OUT$/)
+  await t.rejects(mine.drain({ signal: AbortSignal.abort('why') }), {
+    code: 'ERR_COROIPC_ABORTED',
+    cause: 'why',
+  })
+  const controller = new AbortController()
+  const wait = mine.drain({ signal: controller.signal })
+  controller.abort('later')
+  await t.rejects(wait, { code: 'ERR_COROIPC_ABORTED', cause: 'later' })
+  await t.rejects(mine.drain({ timeoutMs: -1 }), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+  const drained = client.request(1)
+  const seen: number[] = []
+  client.on('dispatch', ({ payload }) => seen.push(index(payload)))
+  await drained
+  await until(() => seen.length === Number.parseInt(answer))
+  t.equal(mine.listenerCount('drain') + mine.listenerCount('close'), 0, 'nothing is left')
+  client.removeAllListeners('dispatch')
+  while (mine.dispatch(numbered(0, 3000)));
+  const ended = mine.drain({ timeoutMs: Infinity })
+  await client.close()
+  await t.rejects(ended, { code: 'ERR_COROIPC_DISCONNECTED' })
+  await t.rejects(mine.drain(), { code: 'ERR_COROIPC_DISCONNECTED' })
+})
+
 t.test('the other policies', async (t) => {
   for (const backlogPolicy of ['drop-oldest', 'drop-newest'] as const) {
     await using both = await pair(

@@ -10,6 +10,7 @@ import type {
   Stats,
 } from '@coroipc/native'
 import {
+  abortSignal,
   BufferPart,
   checkedPayload,
   checkOptions,
@@ -18,6 +19,7 @@ import {
   ipcError,
   Kind,
   Latency,
+  milliseconds,
   nativeError,
   oneOf,
   payloadLength,
@@ -56,6 +58,14 @@ export interface ConnectionStats extends Stats {
 export interface DispatchOptions {
   /** What the client sees as `message.id`, 0 to 65535. Default 0. */
   readonly id?: number
+}
+
+/** What `drain` takes. */
+export interface DrainOptions {
+  /** Default 5000. */
+  readonly timeoutMs?: number
+  /** Gives up: `ERR_COROIPC_ABORTED` with `cause` the signal's reason. */
+  readonly signal?: AbortSignal
 }
 
 /**
@@ -99,6 +109,18 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
     payload: Payload | SharedBuffer | BufferPart | undefined,
     options?: DispatchOptions,
   ): boolean
+  /**
+   * Waits until `dispatch` takes messages again; at once, if it does now. The way to wait inside a
+   * handler: a client that is waiting for that very answer, and does not read dispatches meanwhile,
+   * would otherwise wait for the handler as the handler waits for it.
+   *
+   * @throws (rejects) `ERR_COROIPC_TIMED_OUT`; `ERR_COROIPC_ABORTED` by `signal`; why it ended when the
+   *   client is gone, `ERR_COROIPC_DISCONNECTED` if it was already; `ERR_COROIPC_INVALID_ARGUMENT`
+   * @example
+   * for (const row of rows)
+   *   while (!connection.dispatch(row)) await connection.drain({ signal: request.signal })
+   */
+  drain(options?: DrainOptions): Promise<void>
   /** Keeps the connection's resources past a disconnect, until as many `release` calls. */
   hold(): void
   /** Takes one `hold` back. @throws `ERR_COROIPC_INVALID_ARGUMENT` if there is none. */
@@ -142,6 +164,8 @@ const CLEAR_CHECKS = {
   },
 }
 const DISPATCH_CHECKS = { id: integer(0, ID_MAX) }
+const DRAIN_TIMEOUT_MS = 5000
+const DRAIN_CHECKS = { timeoutMs: milliseconds, signal: abortSignal }
 const checkPriority = oneOf(...Object.keys(priorityCodes))
 const checkPolicy = oneOf(...Object.keys(policyCodes))
 
@@ -294,6 +318,39 @@ export class ServerConnection<Context>
   drained(): void {
     this.#blocked = false
     this.emit('drain')
+  }
+
+  drain(options?: DrainOptions): Promise<void> {
+    return new Promise((resolve, reject) => {
+      checkOptions('options', options, DRAIN_CHECKS)
+      const timeoutMs = options?.timeoutMs ?? DRAIN_TIMEOUT_MS
+      const signal = options?.signal
+      const aborted = (): IpcError =>
+        ipcError(Status.ABORTED, { subject: 'drain', cause: signal?.reason })
+      if (signal?.aborted === true) throw aborted()
+      // What the outbox holds may be what fills it.
+      this.#owner.loop.flush()
+      if (this.closed) throw ipcError(Status.DISCONNECTED, { subject: 'drain' })
+      if (!this.#blocked) {
+        resolve()
+        return
+      }
+      const settle = (error?: Error): void => {
+        clearTimeout(timer)
+        this.off('drain', settle)
+        this.off('close', settle)
+        signal?.removeEventListener('abort', onAbort)
+        if (error === undefined) resolve()
+        else reject(error)
+      }
+      const onAbort = (): void => settle(aborted())
+      const late = (): void => settle(ipcError(Status.TIMED_OUT, { subject: 'drain' }))
+      const timer = timeoutMs === Infinity ? undefined : setTimeout(late, timeoutMs)
+      timer?.unref()
+      this.on('drain', settle)
+      this.on('close', settle)
+      signal?.addEventListener('abort', onAbort, { once: true })
+    })
   }
 
   hold(): void {

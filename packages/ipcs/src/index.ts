@@ -17,6 +17,7 @@ export type {
   ConnectionEvents,
   ConnectionStats,
   DispatchOptions,
+  DrainOptions,
 } from './connection.js'
 export { defaultLimits, type Limits } from './limits.js'
 export type { Log, LogWrite } from './log.js'
