@@ -49,24 +49,27 @@ const tryToConnect = (peer: Peer, name: string): Promise<string> =>
   }, name)
 
 for (const groups of [[], [4242, 4243]]) {
-  t.test(`uid 1234, gid 4321, groups [${groups}]: authorize sees what the kernel says`, async (t) => {
-    if (!isRoot) return void t.comment('skipped: needs root, to become another user')
-    let seen: Credentials | undefined
-    const { server, name } = await serve({
-      authorize: (credentials) => {
-        seen = credentials
-        return true
-      },
-    })
-    const peer = await as(t, 1234, 4321, groups)
-    t.equal(await tryToConnect(peer, name), 'in')
-    t.equal(seen?.pid, peer.pid)
-    t.equal(seen?.uid, 1234)
-    t.equal(seen?.gid, 4321)
-    t.strictSame([...(seen?.groups ?? [])].sort(), groups)
-    t.ok(seen !== undefined && (seen.pidfd === -1 || seen.pidfd > 2))
-    await server.close()
-  })
+  t.test(
+    `uid 1234, gid 4321, groups [${groups}]: authorize sees what the kernel says`,
+    async (t) => {
+      if (!isRoot) return void t.comment('skipped: needs root, to become another user')
+      let seen: Credentials | undefined
+      const { server, name } = await serve({
+        authorize: (credentials) => {
+          seen = credentials
+          return true
+        },
+      })
+      const peer = await as(t, 1234, 4321, groups)
+      t.equal(await tryToConnect(peer, name), 'in')
+      t.equal(seen?.pid, peer.pid)
+      t.equal(seen?.uid, 1234)
+      t.equal(seen?.gid, 4321)
+      t.strictSame([...(seen?.groups ?? [])].sort(), groups)
+      t.ok(seen !== undefined && (seen.pidfd === -1 || seen.pidfd > 2))
+      await server.close()
+    },
+  )
 }
 
 t.test('the default policy: the same user and root, nobody else', async (t) => {
@@ -88,10 +91,7 @@ t.test('the default policy: the same user and root, nobody else', async (t) => {
   t.equal(await tryToConnect(await as(t, 0, 0, []), path), 'in')
   t.equal(await tryToConnect(await as(t, 1235, 4321, []), path), 'ERR_COROIPC_DENIED')
   // And the client knows who it talks to.
-  t.equal(
-    await outcome(connect(path, { service: 1, server: { uid: 0 } })),
-    'ERR_COROIPC_DENIED',
-  )
+  t.equal(await outcome(connect(path, { service: 1, server: { uid: 0 } })), 'ERR_COROIPC_DENIED')
   await using connection = await connect(path, { service: 1, server: { uid: 1234 } })
   t.equal(connection.server.uid, 1234)
   t.equal(connection.server.gid, 4321)
@@ -125,38 +125,41 @@ t.test('a client in a user namespace is who it is outside', async (t) => {
   await server.close()
 })
 
-t.test('a server in a user namespace refuses those it has no name for, unless allowed', async (t) => {
-  if (!isRoot) return void t.comment('skipped: needs root, to become another user')
-  const through = ['unshare', '--user', '--map-root-user']
-  const probe = Program.command('unshare', ...through.slice(1), 'true')
-  if ((await probe.end()) !== 0)
-    return void t.comment('skipped: user namespaces are not allowed here')
-  for (const allowUnmapped of [false, true]) {
-    await using server = await Peer.open({ through })
-    const name = `${directory}/${freshName()}.sock`
-    await server.run(
-      async ({ ipcs, state }, name, allowUnmapped) => {
-        state.seen = []
-        state.server = new ipcs.Server({
-          allowUnmapped,
-          authorize: ({ uid }) => {
-            state.seen.push(uid)
-            return true
-          },
-        })
-        state.server.addService({ id: 1, handlers: { 0: () => 'in' } })
-        await state.server.listen(name)
-      },
-      name,
-      allowUnmapped,
-    )
-    const { chmodSync } = await import('node:fs')
-    chmodSync(name, 0o666)
-    const peer = await as(t, 1234, 4321, [])
-    t.equal(await tryToConnect(peer, name), allowUnmapped ? 'in' : 'ERR_COROIPC_DENIED')
-    t.strictSame(await server.run(({ state }) => state.seen), allowUnmapped ? [65534] : [])
-  }
-})
+t.test(
+  'a server in a user namespace refuses those it has no name for, unless allowed',
+  async (t) => {
+    if (!isRoot) return void t.comment('skipped: needs root, to become another user')
+    const through = ['unshare', '--user', '--map-root-user']
+    const probe = Program.command('unshare', ...through.slice(1), 'true')
+    if ((await probe.end()) !== 0)
+      return void t.comment('skipped: user namespaces are not allowed here')
+    for (const allowUnmapped of [false, true]) {
+      await using server = await Peer.open({ through })
+      const name = `${directory}/${freshName()}.sock`
+      await server.run(
+        async ({ ipcs, state }, name, allowUnmapped) => {
+          state.seen = []
+          state.server = new ipcs.Server({
+            allowUnmapped,
+            authorize: ({ uid }) => {
+              state.seen.push(uid)
+              return true
+            },
+          })
+          state.server.addService({ id: 1, handlers: { 0: () => 'in' } })
+          await state.server.listen(name)
+        },
+        name,
+        allowUnmapped,
+      )
+      const { chmodSync } = await import('node:fs')
+      chmodSync(name, 0o666)
+      const peer = await as(t, 1234, 4321, [])
+      t.equal(await tryToConnect(peer, name), allowUnmapped ? 'in' : 'ERR_COROIPC_DENIED')
+      t.strictSame(await server.run(({ state }) => state.seen), allowUnmapped ? [65534] : [])
+    }
+  },
+)
 
 const verdicts: [what: string, authorize: ServerOptions['authorize'], code: string][] = [
   ['true', () => true, 'OK'],
