@@ -108,6 +108,7 @@ class Connection {
   Connection* list_next = nullptr;
   Connection* list_previous = nullptr;
   uint8_t priority = 1;
+  bool socket_watched = false, pidfd_watched = false;
   bool touched = false;    // written to by the batch that is being sent
   uint64_t active_ns = 0;  // when it last had work
 

@@ -88,6 +88,15 @@ Loop::~Loop() {
 // -- fds ------------------------------------------------------------------------------------------
 
 Status Loop::Watch(int fd, Source source, uint32_t number, bool writable) {
+  const Status status = AddToPoll(fd, source, number, writable);
+  if (status != COROIPC_OK) return status;
+  // Only what was added is taken off again: an application's poll system would not know the fd.
+  if (source == Source::kSocket) at(number)->socket_watched = true;
+  if (source == Source::kPidfd) at(number)->pidfd_watched = true;
+  return COROIPC_OK;
+}
+
+Status Loop::AddToPoll(int fd, Source source, uint32_t number, bool writable) {
   const uint64_t cookie = Cookie(source, number);
   if (poll_ != nullptr) {
     const int events = POLLIN | (writable ? POLLOUT : 0);
@@ -137,6 +146,7 @@ void Loop::HandleEvent(uint64_t cookie, uint32_t events) {
       return;
     case Source::kWake:
       // While it is our own mark for "there is work", it stays until there is none.
+      woken_ = true;
       if (!signalled_) ClearSignal();
       return;
     case Source::kTimer:
@@ -271,7 +281,7 @@ void Loop::MarkReady(Connection& connection) {
   if (armed) connection.Disarm();
   Remove(connection);
   Push(ready_[connection.priority], connection, Connection::List::kReady);
-  if (threads_ && !inside_) Wake();  // another thread may be asleep over what it had armed
+  if (!inside_) Wake();  // somebody may be asleep, or about to sleep, over what was armed
 }
 
 void Loop::SetPriority(Connection& connection, uint8_t priority) {
@@ -283,8 +293,9 @@ void Loop::SetPriority(Connection& connection, uint8_t priority) {
 
 void Loop::Forget(Connection& connection) {
   Remove(connection);
-  Unwatch(connection.socket(), Source::kSocket, connection.number());
-  Unwatch(connection.pidfd(), Source::kPidfd, connection.number());
+  if (connection.socket_watched) Unwatch(connection.socket(), Source::kSocket, connection.number());
+  if (connection.pidfd_watched) Unwatch(connection.pidfd(), Source::kPidfd, connection.number());
+  connection.socket_watched = connection.pidfd_watched = false;
 }
 
 uint32_t Loop::Insert(Connection* connection) {
@@ -340,12 +351,13 @@ void Loop::MarkArmed(Connection& connection) {
 
 void Loop::BuffersReturned(Connection& connection) {
   (void)connection;
-  if (!returns_pending_.exchange(true, std::memory_order_seq_cst) && threads_) Wake();
+  if (!returns_pending_.exchange(true, std::memory_order_seq_cst)) Wake();
 }
 
 void Loop::TakeReturns() {
+  // Exchange and not a store: what was returned by who set it is seen by the turns that follow.
   if (!returns_pending_.load(std::memory_order_relaxed)) return;
-  returns_pending_.store(false, std::memory_order_seq_cst);
+  if (!returns_pending_.exchange(false, std::memory_order_seq_cst)) return;
   for (Connection* connection : connections_) {
     if (connection != nullptr && connection->phase() == Connection::Phase::kOpen)
       MarkReady(*connection);
@@ -368,6 +380,17 @@ bool Loop::LookAtHot() {
   return found;
 }
 
+// It is on no list; arming may find its peer dead, and puts it on the ready list itself then.
+void Loop::ArmOrList(Connection& connection) {
+  const bool armed = connection.Arm();
+  if (connection.list != Connection::List::kNone) return;
+  if (armed) {
+    Push(armed_, connection, Connection::List::kArmed);
+  } else {
+    Push(ready_[connection.priority], connection, Connection::List::kReady);
+  }
+}
+
 // Under steady work Look never comes to its end, where idle ones are armed: a few of the oldest
 // each turn.
 void Loop::AgeHot() {
@@ -375,11 +398,7 @@ void Loop::AgeHot() {
     Connection& connection = *hot_.first;
     if (now_ - std::min(now_, connection.active_ns) < kRecentNs) return;
     Remove(connection);
-    if (connection.Arm()) {
-      Push(armed_, connection, Connection::List::kArmed);
-    } else {
-      Push(ready_[connection.priority], connection, Connection::List::kReady);
-    }
+    ArmOrList(connection);
   }
 }
 
@@ -408,10 +427,11 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
   HandOutEvents(sink);
   if (AnyReady()) WorkFound();
   if (events_.empty()) {
-    // Every fourth turn starts at the low end, so that no priority starves.
-    const bool low_first = (++turn_ & 3u) == 0;
-    for (uint32_t i = 0; i < 3; ++i) {
-      const uint32_t priority = low_first ? i : 2 - i;
+    // Half of the turns start lower, so that no priority starves when the ones above fill the
+    // batch.
+    static constexpr uint8_t kOrder[4][3] = {{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {2, 1, 0}};
+    ++turn_;
+    for (const uint8_t priority : kOrder[turn_ & 3u]) {
       List& list = ready_[priority];
       for (uint32_t n = list.count; n != 0 && list.first != nullptr && !sink.full(); --n) {
         Connection& connection = *list.first;
@@ -458,6 +478,7 @@ Status Loop::Look(uint64_t budget_ns) {
   if (forked()) return COROIPC_FORKED;
   Guard guard(*this);
   const Inside inside(inside_);
+  woken_ = false;
   TakeReturns();
   if (AnyReady() || !events_.empty()) {
     if (budget_ns == 0) SignalReady();
@@ -499,7 +520,7 @@ Status Loop::Look(uint64_t budget_ns) {
       if (now_ - fds >= kSpinSliceNs) {
         fds = now_;
         LookAtFds();
-        if (AnyReady() || !events_.empty()) return COROIPC_AGAIN;
+        if (AnyReady() || !events_.empty() || woken_) return COROIPC_AGAIN;
       }
     }
     if (wait_ == COROIPC_WAIT_SPIN) {
@@ -510,11 +531,7 @@ Status Loop::Look(uint64_t budget_ns) {
   for (Connection* connection = hot_.first; connection != nullptr;) {
     Connection* const next = connection->list_next;
     Remove(*connection);
-    if (connection->Arm()) {
-      Push(armed_, *connection, Connection::List::kArmed);
-    } else {
-      Push(ready_[connection->priority], *connection, Connection::List::kReady);
-    }
+    ArmOrList(*connection);
     connection = next;
   }
   if (AnyReady()) {
@@ -522,12 +539,17 @@ Status Loop::Look(uint64_t budget_ns) {
     return COROIPC_AGAIN;
   }
   if (signalled_) ClearSignal();
+  // A wake that came while the mark was being cleared wrote nothing: look for its reason.
+  if (returns_pending_.load(std::memory_order_seq_cst)) {
+    SignalReady();
+    return COROIPC_AGAIN;
+  }
   return COROIPC_OK;
 }
 
 void Loop::DisarmRecent() {
-  if (one_cpu_ || wait_ == COROIPC_WAIT_SLEEP) return;
   Guard guard(*this);
+  if (one_cpu_ || wait_ == COROIPC_WAIT_SLEEP) return;
   now_ = NowNs();
   // The armed list is in the order of arming: the most recent ones are at its end.
   Connection* connection = armed_.last;
@@ -550,6 +572,7 @@ Status Loop::Sleep(int timeout_ms) {
 }
 
 Status Loop::Wait(int timeout_ms) {
+  if (poll_ != nullptr) return COROIPC_INVALID_ARGUMENT;  // the application sleeps
   if (const Status status = Look(UINT64_MAX); status != COROIPC_OK) return status;
   return Sleep(timeout_ms);
 }

@@ -88,6 +88,7 @@ class Loop {
   // A row for the next receive; `block` is its payload, if any.
   void PushEvent(const coroipc_entry& row, void* block = nullptr) {
     events_.push_back({row, block});
+    if (!inside_) Wake();  // the loop may be asleep over what it knew before
   }
   void DropEvents(uint32_t number);  // nobody wants to hear of this connection any more
   // The connection was armed by its own caller, not by Look.
@@ -136,6 +137,7 @@ class Loop {
   void Push(List& list, Connection& connection, Connection::List name);
   void Remove(Connection& connection);
   List& ListOf(const Connection& connection);
+  Status AddToPoll(int fd, Source source, uint32_t number, bool writable);
   void LookAtFds();
   void HandleEvent(uint64_t cookie, uint32_t events);
   void RunTimer();
@@ -145,6 +147,7 @@ class Loop {
   bool AnyReady() const { return ready_[0].count + ready_[1].count + ready_[2].count != 0; }
   bool LookAtHot();
   void AgeHot();
+  void ArmOrList(Connection& connection);
   void SignalReady();
   void ClearSignal();
   uint64_t Budget(uint64_t asked);
@@ -179,6 +182,7 @@ class Loop {
   uint64_t timer_set_ = kNever;  // what the timerfd is set to
   uint64_t owed_at_ = kNever;
   bool signalled_ = false;
+  bool woken_ = false;  // by somebody else, since the look began
   std::atomic<bool> wake_written_{false};
   std::atomic<bool> returns_pending_{false};
   uint64_t idle_since_ = 0;  // 0: not idle

@@ -216,22 +216,25 @@ coroipc_status coroipcs_process(struct coroipcs_server* server, uint32_t max_ms)
 }
 
 coroipc_status coroipcs_run(struct coroipcs_server* server) {
+  if (server->fd() < 0) return COROIPC_INVALID_ARGUMENT;  // the application polls
   bool slept = true;
-  while (!server->stopped.load(std::memory_order_acquire)) {
+  while (!server->stopped.load(std::memory_order_seq_cst)) {
     const coroipc_status status = coroipc::OneTurn(*server, slept);
     slept = false;
     if (status == COROIPC_AGAIN) continue;
     if (status != COROIPC_OK) return status;
     if (server->Look(UINT64_MAX) == COROIPC_AGAIN) continue;
+    // The turn may have taken the wake of a stop that came after the look at it above.
+    if (server->stopped.load(std::memory_order_seq_cst)) break;
     server->Sleep(-1);
     slept = true;
   }
-  server->stopped.store(false, std::memory_order_release);
+  server->stopped.store(false, std::memory_order_seq_cst);
   return COROIPC_OK;
 }
 
 void coroipcs_stop(struct coroipcs_server* server) {
-  server->stopped.store(true, std::memory_order_release);
+  server->stopped.store(true, std::memory_order_seq_cst);
   server->Wake();
 }
 

@@ -43,7 +43,9 @@ inline uint64_t LoadWide(const uint8_t* address) {
 
 // Payload bytes that the peer may change while they are copied: whatever is copied is private
 // afterwards.
-inline void CopyIn(void* to, const uint8_t* from, size_t bytes) { std::memcpy(to, from, bytes); }
+inline void CopyIn(void* to, const uint8_t* from, size_t bytes) {
+  if (bytes != 0) std::memcpy(to, from, bytes);  // nothing may come from or go to nowhere
+}
 
 inline void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
