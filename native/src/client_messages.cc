@@ -122,7 +122,8 @@ void coroipcc_connection::TakeBack(coroipc_buffer& buffer) {
     ++free;
     if (candidate->segment.bytes() < smallest->segment.bytes()) smallest = candidate;
   }
-  if (free <= kPoolSegments || out_[kRequest].waits_segment) return;
+  // Never all of them: the server needs one for its own large messages.
+  if (free <= std::min(kPoolSegments, segments_max_ / 2) || out_[kRequest].waits_segment) return;
   coroipc_record release = {};
   release.kind = COROIPC_RECORD_SEGMENT_RELEASE;
   release.argument = smallest->index;

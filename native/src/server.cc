@@ -213,9 +213,11 @@ void coroipcs_server::OnTimer() {
 }
 
 void coroipcs_server::OnEventTaken(const coroipc_entry& row) {
-  if (row.kind != COROIPC_KIND_AUTHORIZE_ENDED) return;
-  // Nobody has more to say about it.
-  static_cast<coroipcs_connection*>(at(row.connection))->Release();
+  auto* const connection = static_cast<coroipcs_connection*>(at(row.connection));
+  if (connection == nullptr) return;
+  if (row.kind == COROIPC_KIND_DISCONNECTED) connection->ended_told = true;
+  // Nobody has more to say about one that never was open.
+  if (row.kind == COROIPC_KIND_AUTHORIZE_ENDED) connection->Release();
 }
 
 void coroipcs_server::RemovePending(coroipcs_connection* connection) {

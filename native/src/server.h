@@ -90,9 +90,11 @@ struct coroipcs_connection final : coroipc::Connection {
   coroipcs_server& server;
   coroipc::Account& account;
   coroipc::Service* service_entry = nullptr;
-  uint32_t holders = 1;      // the application's own reference and those of hold()
-  bool announced = false;    // the application has seen a row of it
-  bool authorizing = false;  // counted as one that waits for authorize
+  uint32_t holders = 1;       // the application's own reference and those of hold()
+  bool ended_told = false;    // the application has its DISCONNECTED row ...
+  bool own_released = false;  // ... and has given its own reference back
+  bool announced = false;     // the application has seen a row of it
+  bool authorizing = false;   // counted as one that waits for authorize
   bool trusted = false;
   bool drain_wanted = false;
   bool rate_paused = false;

@@ -66,12 +66,14 @@ const char* coroipcs_address(const struct coroipcs_server* server) {
 }
 
 coroipc_status coroipcs_listen_stop(struct coroipcs_server* server) {
+  if (server->forked()) return COROIPC_FORKED;
   Guard guard(*server);
   server->StopListening();
   return COROIPC_OK;
 }
 
 coroipc_status coroipcs_close(struct coroipcs_server* server) {
+  if (server->forked()) return COROIPC_FORKED;
   Guard guard(*server);
   server->StopListening();
   server->EndAll(COROIPC_DISCONNECTED);
@@ -95,7 +97,9 @@ void coroipcs_destroy(struct coroipcs_server* server) {
   ++server->objects;
   for (size_t i = 0; i < server->connections().size(); ++i) {
     Connection* const connection = server->connections()[i];
-    if (connection != nullptr) static_cast<coroipcs_connection*>(connection)->Release();
+    if (connection == nullptr) continue;
+    auto* const held = static_cast<coroipcs_connection*>(connection);
+    if (!held->own_released) held->Release();
   }
   const bool last = --server->objects == 0;
   server->Unlock();
@@ -121,6 +125,7 @@ coroipc_status coroipcs_service_add(struct coroipcs_server* server, uint16_t ser
 }
 
 int coroipcs_service_close(struct coroipcs_server* server, uint16_t service) {
+  if (server->forked()) return -1;
   Guard guard(*server);
   const auto found = server->services.find(service);
   if (found == server->services.end()) return 0;
@@ -205,6 +210,8 @@ void coroipcs_connection_release(struct coroipcs_connection* connection) {
   server.Lock();
   // Keeps the server until the lock is given back.
   ++server.objects;
+  // The first one after the last row is the receiver's own; destroy does not give it back again.
+  if (connection->ended_told) connection->own_released = true;
   connection->Release();
   const bool last = --server.objects == 0 && server.destroyed;
   server.Unlock();
@@ -212,6 +219,7 @@ void coroipcs_connection_release(struct coroipcs_connection* connection) {
 }
 
 coroipc_status coroipcs_disconnect(struct coroipcs_connection* connection, coroipc_status why) {
+  if (connection->forked()) return COROIPC_FORKED;
   if (why <= COROIPC_OK || why >= COROIPC_STATUS_COUNT) return COROIPC_INVALID_ARGUMENT;
   Guard guard(connection->server);
   if (connection->phase() == Connection::Phase::kEnded) return connection->status();

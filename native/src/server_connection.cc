@@ -138,6 +138,8 @@ Status coroipcs_connection::Verdict(Status verdict, bool trust) {
 Status coroipcs_connection::Establish() {
   service_entry = server.ServiceFor(service_);
   if (service_entry == nullptr) return COROIPC_NO_SERVICE;
+  // Again, since many may have knocked at once.
+  if (server.established >= server.options.connections) return COROIPC_LIMIT;
   if (phase_ == Phase::kSetup && account.connections >= server.options.connections_per_uid)
     return COROIPC_LIMIT;
   const uint32_t bytes = coroipc::SegmentBytes(terms_);
@@ -194,7 +196,8 @@ Status coroipcs_connection::Establish() {
   ++server.totals.connections_total;
   ++service_entry->connections;
   policy = service_entry->options.policy;
-  priority = static_cast<uint8_t>(service_entry->options.priority);
+  // It may stand on the ready list of its old one: its peer can speak before it is let in.
+  loop_.SetPriority(*this, static_cast<uint8_t>(service_entry->options.priority));
   rate = service_entry->options.requests_per_second;
   rate_filled_ns = NowNs();
   backlog_limit = service_entry->options.backlog_bytes != 0 ? service_entry->options.backlog_bytes
@@ -240,7 +243,8 @@ void coroipcs_connection::OnEnded(Status why) {
   --account.connections;
   account.Discharge(charged + charged_backlog);
   charged = charged_backlog = 0;
-  stats_.connections = 0;
+  stats_.connections = stats_.in_flight = stats_.flow_control = 0;
+  stats_.backlog_messages = stats_.backlog_bytes = stats_.unsent_responses = 0;
   control_ = nullptr;
   segment_.Unmap();
   coroipc_entry row = Row(COROIPC_KIND_DISCONNECTED);
@@ -294,10 +298,16 @@ void coroipcs_connection::Refill() {
   if (rate == COROIPCS_RATE_OFF) return;
   const uint64_t now = NowNs();
   const uint64_t burst = std::max<uint64_t>(1, rate / 20);
-  const uint64_t fresh = rate == 0 ? burst : (now - rate_filled_ns) * rate / 1000000000u;
-  if (fresh != 0) {
-    tokens = static_cast<uint32_t>(std::min<uint64_t>(burst, tokens + fresh));
+  // At most a second is looked back at: more cannot overflow, and fills any burst.
+  const uint64_t passed = std::min<uint64_t>(now - rate_filled_ns, 1000000000u);
+  const uint64_t fresh = rate == 0 ? burst : passed * rate / 1000000000u;
+  if (tokens + fresh >= burst) {
+    tokens = static_cast<uint32_t>(burst);
     rate_filled_ns = now;
+  } else if (fresh != 0) {
+    // What is left of a token counts for the next one, or the rate is never reached.
+    tokens += static_cast<uint32_t>(fresh);
+    rate_filled_ns += fresh * 1000000000u / rate;
   }
   const bool pause = rate != 0 && tokens == 0;
   if (pause) loop_.DeadlineAt(now + std::max<uint64_t>(kMillisecond, 1000000000u / rate));
@@ -510,6 +520,7 @@ Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t s
       // none can be missing while all are lent. The payload may be a view of that very segment.
       uint8_t* to = returned.segment.data();
       for (uint32_t i = 0; i < count; ++i) {
+        if (parts[i].iov_len == 0) continue;
         std::memmove(to, parts[i].iov_base, parts[i].iov_len);
         to += parts[i].iov_len;
       }

@@ -19,7 +19,6 @@ constexpr uint32_t kPageBytes = 4096;
 
 Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) {
   coroipc_buffer* best = nullptr;
-  coroipc_buffer* spare = nullptr;
   uint32_t index = COROIPC_SEGMENTS_MAX;
   bool outstanding = false;
   for (uint32_t i = 0; i < segments_max_; ++i) {
@@ -32,8 +31,6 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
       outstanding = true;
     } else if (candidate->segment.bytes() >= bytes) {
       if (best == nullptr || candidate->segment.bytes() < best->segment.bytes()) best = candidate;
-    } else {
-      spare = candidate;
     }
   }
   if (best != nullptr) {
@@ -44,19 +41,21 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
     return COROIPC_OK;
   }
   const Status exhausted = outstanding ? COROIPC_AGAIN : COROIPC_LIMIT;
-  if (index == COROIPC_SEGMENTS_MAX) {
-    if (spare == nullptr) return exhausted;
-    index = spare->index;
-  }
-  uint64_t size = std::bit_ceil(std::max(bytes, 16 * kPageBytes));
-  if (uint64_t freed = spare != nullptr && spare->index == index ? spare->segment.bytes() : 0;
-      freed != 0) {
+  const uint64_t size = std::bit_ceil(std::max(bytes, 16 * kPageBytes));
+  const auto fits = [&] {
+    return charged + size <= server.options.segment_bytes && account.bytes + size <= account.limit;
+  };
+  // Free ones are too small for it: they give their index and their bytes.
+  for (uint32_t i = 0; i < segments_max_ && (index == COROIPC_SEGMENTS_MAX || !fits()); ++i) {
+    if (buffers_[i] == nullptr || buffers_[i]->owner != Owner::kFree) continue;
+    const uint64_t freed = buffers_[i]->segment.bytes();
     account.Discharge(freed);
     charged -= freed;
-    segment_fds[index].Reset();
-    DropBuffer(index);
+    segment_fds[i].Reset();
+    DropBuffer(i);
+    index = std::min(index, i);
   }
-  if (charged + size > server.options.segment_bytes || !account.Charge(size)) return exhausted;
+  if (index == COROIPC_SEGMENTS_MAX || !fits() || !account.Charge(size)) return exhausted;
   coroipc::Segment segment;
   coroipc::Fd fd;
   if (const Status status = coroipc::Segment::Create(size, false, &segment, &fd);

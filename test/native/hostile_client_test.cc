@@ -23,7 +23,7 @@ struct Scene {
   ~Scene() {
     CHECK(honest.Echo());
     honest.Close();
-    CHECK(server.EndedWith(COROIPC_DISCONNECTED));
+    CHECK(Eventually([&] { return server.Stats().connections == 0; }));
     server.StopRunning();
     // Nothing is charged to anybody any more.
     for (const auto& [uid, account] : server.server->accounts) {
@@ -396,7 +396,7 @@ TEST("large answers that wait for a segment are bounded as well") {
   }
   SleepMs(200);
   const coroipc_stats stats = scene.server.Stats();
-  CHECK(stats.unsent_responses <= 8);  // twice what may be in flight
+  CHECK(stats.unsent_responses <= 16);  // a few times what may be in flight
 }
 
 TEST("a grant for a client that does not empty its socket waits without turning in circles") {
