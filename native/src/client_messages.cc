@@ -40,6 +40,9 @@ coroipc::Sink::Put coroipcc_connection::KeepSink::Add(const coroipc_entry& row,
     connection_.kept_answers_.push_back({kept, block});
   }
   connection_.SignalOwnFd();
+  // Private memory is not looked at before a sleep, the ready list is: the group hands this out.
+  if (row.kind != COROIPC_KIND_DISPATCH || connection_.dispatch_flow)
+    connection_.loop_.MarkReady(connection_);
   return Put::kTaken;
 }
 
@@ -185,7 +188,7 @@ coroipcc_connection::Taken coroipcc_connection::DeliverResponse(const coroipc_re
     const coroipc::Sink::Put put = sink.Add(row, payload, bytes);
     if (put == coroipc::Sink::Put::kFull) return Taken::kFull;
     if (put == coroipc::Sink::Put::kNoMemory) return Fail(COROIPC_NO_MEMORY);
-    if (row.flags == COROIPC_IN_SEGMENT) {
+    if (buffer != nullptr && row.flags == COROIPC_IN_SEGMENT) {
       buffer->owner = Owner::kUsed;
       buffer = nullptr;  // the receiver's: coroipcc_buffer_get
     }
