@@ -50,9 +50,12 @@ const tryToConnect = (peer: Peer, name: string): Promise<string> =>
 
 for (const groups of [[], [4242, 4243]]) {
   t.test(
-    `uid 1234, gid 4321, groups [${groups}]: authorize sees what the kernel says`,
+    `uid 1234, gid 4321, groups [${groups.join()}]: authorize sees what the kernel says`,
     async (t) => {
-      if (!isRoot) return void t.comment('skipped: needs root, to become another user')
+      if (!isRoot) {
+        t.comment('skipped: needs root, to become another user')
+        return
+      }
       let seen: Credentials | undefined
       const { server, name } = await serve({
         authorize: (credentials) => {
@@ -65,7 +68,10 @@ for (const groups of [[], [4242, 4243]]) {
       t.equal(seen?.pid, peer.pid)
       t.equal(seen?.uid, 1234)
       t.equal(seen?.gid, 4321)
-      t.strictSame([...(seen?.groups ?? [])].sort(), groups)
+      t.strictSame(
+        [...(seen?.groups ?? [])].sort((a, b) => a - b),
+        groups,
+      )
       t.ok(seen !== undefined && (seen.pidfd === -1 || seen.pidfd > 2))
       await server.close()
     },
@@ -75,7 +81,10 @@ for (const groups of [[], [4242, 4243]]) {
 t.test('the default policy: the same user and root, nobody else', async (t) => {
   const { server, name } = await serve()
   t.equal(await outcome(connect(name, { service: 1 })), 'OK')
-  if (!isRoot) return void t.comment('skipped: the rest: needs root, to become other users')
+  if (!isRoot) {
+    t.comment('skipped: the rest: needs root, to become other users')
+    return
+  }
   t.equal(await tryToConnect(await as(t, 1234, 4321, []), name), 'ERR_COROIPC_DENIED')
   t.equal(await tryToConnect(await as(t, 65534, 65534, []), name), 'ERR_COROIPC_DENIED')
   await server.close({ timeoutMs: 0 })
@@ -100,8 +109,10 @@ t.test('the default policy: the same user and root, nobody else', async (t) => {
 t.test('a client in a user namespace is who it is outside', async (t) => {
   const unshare = ['--user', '--map-root-user']
   const probe = Program.command('unshare', ...unshare, 'true')
-  if ((await probe.end()) !== 0)
-    return void t.comment('skipped: user namespaces are not allowed here')
+  if ((await probe.end()) !== 0) {
+    t.comment('skipped: user namespaces are not allowed here')
+    return
+  }
   const seen: number[] = []
   const { server, name } = await serve({
     authorize: ({ uid }) => {
@@ -128,11 +139,16 @@ t.test('a client in a user namespace is who it is outside', async (t) => {
 t.test(
   'a server in a user namespace refuses those it has no name for, unless allowed',
   async (t) => {
-    if (!isRoot) return void t.comment('skipped: needs root, to become another user')
+    if (!isRoot) {
+      t.comment('skipped: needs root, to become another user')
+      return
+    }
     const through = ['unshare', '--user', '--map-root-user']
     const probe = Program.command('unshare', ...through.slice(1), 'true')
-    if ((await probe.end()) !== 0)
-      return void t.comment('skipped: user namespaces are not allowed here')
+    if ((await probe.end()) !== 0) {
+      t.comment('skipped: user namespaces are not allowed here')
+      return
+    }
     for (const allowUnmapped of [false, true]) {
       await using server = await Peer.open({ through })
       const name = `${directory}/${freshName()}.sock`
