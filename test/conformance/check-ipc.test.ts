@@ -270,7 +270,7 @@ t.test(
     t.equal(text(connection.requestSync(3)), 'half')
     for (let i = 0; i < 10; i++)
       t.strictSame([...(connection.dispatchSync(5000)?.payload ?? [])], [i])
-    t.strictSame(await main.peer.run(({ state }) => state.grew), new Array(10).fill(true))
+    t.strictSame(await main.peer.run(({ state }) => state.grew), Array(10).fill(true))
   },
 )
 

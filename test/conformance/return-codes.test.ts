@@ -152,12 +152,12 @@ t.test('no memory for a connection: CS_ERR_LIBRARY there', async (t) => {
     const { code, syscall, errno, message } = await wait.failure(ipcc.connect(name, { service: 1 }))
     for (const fd of held) closeSync(fd)
     const connection = await ipcc.connect(name, { service: 1 })
-    return { code, syscall, errno, message, then: wait.text(await connection.request(0, 'ok')) }
+    return { code, syscall, errno, message, later: wait.text(await connection.request(0, 'ok')) }
   }, name)
   t.equal(error.code, 'ERR_COROIPC_NO_MEMORY')
   t.match(error.message, 'EMFILE')
   t.equal(error.errno, -24)
-  t.equal(error.then, 'ok', 'and can connect when there is room')
+  t.equal(error.later, 'ok', 'and can connect when there is room')
   if (error.code === 'ERR_COROIPC_NO_MEMORY') produced.set(error.code, 'no file descriptors')
 })
 
@@ -233,7 +233,7 @@ t.test('LIMIT: requests that wait, and segments', async (t) => {
     failure(connection.request(1, '', { timeoutMs: 300 })),
   )
   const codes = (await Promise.all(calls)).map(({ code }) => code)
-  t.strictSame(codes.slice(0, 6), new Array(6).fill('ERR_COROIPC_TIMED_OUT'))
+  t.strictSame(codes.slice(0, 6), Array(6).fill('ERR_COROIPC_TIMED_OUT'))
   t.equal(codes[6], 'ERR_COROIPC_LIMIT', '4 in flight, 2 that wait, and no more')
   await using second = await connect(name, { service: 1, trustServer: true })
   const buffers: { [Symbol.dispose](): void }[] = []

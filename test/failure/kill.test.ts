@@ -262,7 +262,7 @@ t.test('the server is killed during a blocking request, receive and allocation',
         return connection.dispatchSync()
       })
       return { code: error.code, cause: error.cause?.code, at: Date.now() }
-    }, what as string)
+    }, what)
     if (what.startsWith('request'))
       await until('the request', async () => (await server.run(({ state }) => state.asked)) === 1)
     else await sleep(50)
