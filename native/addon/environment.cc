@@ -63,7 +63,8 @@ Poll* Environment::poll() {
 }
 
 bool Environment::Enter(napi_async_context context, napi_value resource, napi_value receiver,
-                        napi_value function, size_t count, const napi_value* arguments) {
+                        napi_value function, size_t count, const napi_value* arguments,
+                        EventLoop* between) {
   if (stopping_) return false;
   napi_callback_scope scope = nullptr;
   if (context != nullptr && napi_open_callback_scope(env_, resource, context, &scope) != napi_ok)
@@ -71,6 +72,9 @@ bool Environment::Enter(napi_async_context context, napi_value resource, napi_va
   const bool returned =
       napi_call_function(env_, receiver, function, count, arguments, nullptr) == napi_ok;
   if (!returned) Report();
+  // What was answered leaves before microtasks and ticks have their turn: the peer waits for the
+  // one, not the other.
+  if (between != nullptr) between->FlushAndTell(false);
   if (scope != nullptr) napi_close_callback_scope(env_, scope);
   return returned;
 }

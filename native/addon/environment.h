@@ -99,9 +99,10 @@ class Environment {
 
   // Calls into JavaScript. What it throws becomes an uncaught exception, as from any callback of
   // Node.js. With an async context: from libuv; microtasks and ticks run before it returns. False
-  // if it threw or cannot run.
+  // if it threw or cannot run. `between`: its outbox is flushed after the function and before them.
   bool Enter(napi_async_context context, napi_value resource, napi_value receiver,
-             napi_value function, size_t count, const napi_value* arguments);
+             napi_value function, size_t count, const napi_value* arguments,
+             EventLoop* between = nullptr);
   // True when JavaScript cannot run any more (the worker is being terminated, or an exception is
   // pending): blocking calls ask this every 50 ms and give up. For
   // coroipcc_group_options::interrupt.

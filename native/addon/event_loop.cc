@@ -233,14 +233,15 @@ napi_value EventLoop::Blocks() {
   return list != nullptr ? list : Undefined(env);
 }
 
-void EventLoop::Call(napi_ref function, bool scoped, size_t count, const napi_value* arguments) {
+void EventLoop::Call(napi_ref function, bool scoped, size_t count, const napi_value* arguments,
+                     bool flush) {
   napi_env env = environment_.env();
   napi_value callee = nullptr;
   napi_value resource = nullptr;
   napi_get_reference_value(env, function, &callee);
   if (scoped) napi_get_reference_value(env, resource_, &resource);
   environment_.Enter(scoped ? context_ : nullptr, resource, Undefined(env), callee, count,
-                     arguments);
+                     arguments, flush ? this : nullptr);
 }
 
 // Outside of the batch: what a logger does must not move the slab that rows still point into.
@@ -267,7 +268,7 @@ coroipc_status EventLoop::Turn(bool look_at_fds, bool scoped) {
       napi_value arguments[2] = {nullptr, Blocks()};
       napi_create_uint32(environment_.env(), batch_.count, &arguments[0]);
       words_[kInBatch] = 1;
-      Call(on_batch_, scoped, 2, arguments);
+      Call(on_batch_, scoped, 2, arguments, true);
       words_[kInBatch] = 0;
       FlushAndTell(scoped);
     }

@@ -159,7 +159,8 @@ class EventLoop {
   ~EventLoop();
   napi_value TypedArray(napi_typedarray_type type, size_t bytes, size_t length, void** data,
                         napi_ref* reference);
-  void Call(napi_ref function, bool scoped, size_t count, const napi_value* arguments);
+  void Call(napi_ref function, bool scoped, size_t count, const napi_value* arguments,
+            bool flush = false);
   coroipc_status Receive(bool look_at_fds);
   napi_value Blocks();
   void TellLog(bool scoped);

@@ -118,8 +118,8 @@ export interface Loop {
 
 /**
  * Called with the number of rows in the table. `blocks` holds, in row order, one ArrayBuffer for each
- * row whose flags are `In.block`; undefined if there is none. Runs with a callback scope: microtasks
- * have run when it returns to native code, which then flushes the outbox.
+ * row whose flags are `In.block`; undefined if there is none. Runs with a callback scope: the outbox
+ * is flushed when it returns, then microtasks and ticks run, then what they queued is flushed.
  */
 export type OnBatch = (count: number, blocks: ArrayBuffer[] | undefined) => void
 /**
