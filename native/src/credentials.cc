@@ -70,7 +70,6 @@ Status PeerPidfd(int socket, pid_t pid, Fd* pidfd) {
 
 Status PeerGroups(int socket, std::unique_ptr<gid_t[]>* groups, uint32_t* count) {
   gid_t few[64];
-  gid_t* from = few;
   std::unique_ptr<gid_t[]> many;
   socklen_t bytes = sizeof few;
   // The list of a connected socket never changes; ERANGE says how long it is.
@@ -78,8 +77,7 @@ Status PeerGroups(int socket, std::unique_ptr<gid_t[]>* groups, uint32_t* count)
   if (result != 0 && errno == ERANGE) {
     many.reset(new (std::nothrow) gid_t[bytes / sizeof(gid_t)]);
     if (many == nullptr) return SystemError("malloc", ENOMEM);
-    from = many.get();
-    result = getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, from, &bytes);
+    result = getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, many.get(), &bytes);
   }
   if (result != 0) {
     // Before 4.13 there is no such option: no groups, which lets nobody in by mistake.
