@@ -261,7 +261,8 @@ t.test("a handler that obeys its signal is answered with the reason's code", asy
       throw new Error('of its own')
     },
   ]
-  await using both = await serve({ ...ways })
+  const handlers = Object.fromEntries(ways.entries())
+  await using both = await serve(handlers)
   const [mine] = [...both.server.connections()]
   const codes: string[] = []
   const note = (message: unknown): void => {
@@ -286,7 +287,7 @@ t.test("a handler that obeys its signal is answered with the reason's code", asy
   await both.server.close()
   const server = new Server()
   server.on('error', () => {})
-  server.addService({ id: service, handlers: { ...ways } })
+  server.addService({ id: service, handlers })
   await server.listen(name)
   const answers = new Map<number, number>()
   let open = false

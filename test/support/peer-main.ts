@@ -10,6 +10,7 @@ const scope: Scope = { ipcs, ipcc, wait, require: createRequire(import.meta.url)
 
 async function obey({ order, source, args }: Order): Promise<Reply> {
   try {
+    // oxlint-disable-next-line no-eval -- that is what it is for
     const task = (0, eval)(`(${source})`) as Task<unknown[], unknown>
     return { order, result: await task(scope, ...args) }
   } catch (error) {

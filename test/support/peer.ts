@@ -16,7 +16,7 @@ export interface Scope {
   readonly wait: typeof wait
   readonly require: NodeJS.Require
   /** Survives from task to task. */
-  // biome-ignore lint/suspicious/noExplicitAny: every test keeps something else here
+  // oxlint-disable-next-line typescript/no-explicit-any -- every test keeps something else here
   readonly state: any
 }
 
@@ -109,7 +109,7 @@ export class Peer extends Tasks {
 
   static async open({ through = [], env = {} }: PeerOptions = {}): Promise<Peer> {
     const [command, ...args] = [...through, process.execPath, '--enable-source-maps', main]
-    const child = spawn(command as string, args, {
+    const child = spawn(command, args, {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       serialization: 'advanced',
       env: { ...process.env, ...env },
