@@ -94,8 +94,8 @@ export class ServerRequest<Context> implements Request<Context> {
   readonly payload: Uint8Array
   readonly oneWay: boolean
   readonly correlation: number
-  /** performance.now() of the batch it came in; 0 if nobody wants to know. */
-  readonly received: number
+  /** When it came, on the clock of performance.now(); 0 until somebody wants to know. */
+  received: number
   /** Handle of the buffer that `payload` lies in; -1: private memory. */
   buffer: number
   answered = false
@@ -144,7 +144,17 @@ export class ServerRequest<Context> implements Request<Context> {
   }
 
   get deadline(): number {
-    return this.#timeoutMs === 0 ? Infinity : this.received + this.#timeoutMs
+    if (this.#timeoutMs === 0) return Infinity
+    this.noteReceived()
+    return this.received + this.#timeoutMs
+  }
+
+  /**
+   * Reads the clock. Not for every request: most are answered before anybody asks for their deadline, and reading
+   * it is a part of a short round trip. Called at the latest when the request outlives its handler's return.
+   */
+  noteReceived(): void {
+    if (this.received === 0 && this.#timeoutMs !== 0) this.received = performance.now()
   }
 
   get signal(): AbortSignal {

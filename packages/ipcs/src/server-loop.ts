@@ -185,7 +185,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
           return
         }
         let received = 0
-        if (timeoutMs !== 0 || this.latency !== undefined) {
+        if (this.latency !== undefined) {
           if (this.#batchTime === 0) this.#batchTime = performance.now()
           received = this.#batchTime
         }
@@ -621,6 +621,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   #list(request: ServerRequest<Context>, connection: ServerConnection<Context>): void {
     if (request.listed || request.answered || request.oneWay) return
     request.listed = true
+    request.noteReceived()
     request.awaited = true
     connection.pending[slotOf(request.correlation)] = request
     this.awaited++
