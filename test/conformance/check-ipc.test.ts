@@ -306,12 +306,17 @@ t.test('disconnect_after_created: the server disconnects; its hook is busy once'
   const connection = await connect(name, { service: 1 })
   await until('the end', () => connection.closed)
   t.equal(await outcome(connection.request(0)), 'ERR_COROIPC_DISCONNECTED')
-  const kept = (): Promise<number> =>
-    server.run(
-      ({ state }) => [...state.server.connections()].length + state.server.stats().connections,
-    )
-  await server.run(({ state }) => state.free())
-  await until('resources', async () => (await kept()) === 0)
+  await until('the hook', () => server.run(({ state }) => state.free !== undefined))
+  const gone = await server.run(async ({ state, wait }) => {
+    let gone = false
+    const closing = state.server.closeService(1).then(() => (gone = true))
+    await wait.sleep(50)
+    const before = gone
+    state.free()
+    await closing
+    return [before, gone]
+  })
+  t.strictSame(gone, [false, true], 'its resources stay while the hook is busy')
   await connection.close()
 })
 

@@ -331,16 +331,38 @@ t.test('small and large messages keep their order, in all three channels', async
   await server.close()
 })
 
-t.test('the limit of connections', async (t) => {
-  const { server, here, name } = await pair({ limits: { connections: 2 } })
-  const second = await connect(name, { service: 1 })
+for (const which of ['connections', 'connectionsPerUid'] as const) {
+  t.test(`the limit of ${which}`, async (t) => {
+    const { server, here, name } = await pair({ limits: { [which]: 2 } })
+    const second = await connect(name, { service: 1 })
+    t.equal(await outcome(connect(name, { service: 1 })), 'ERR_COROIPC_LIMIT')
+    await second.close()
+    await until('room', () => server.stats().connections === 1)
+    await using third = await connect(name, { service: 1 })
+    t.equal(third.closed, false)
+    await third.close()
+    await here.close()
+    await server.close()
+  })
+}
+
+t.test('the limit of those who wait for an asynchronous authorize', async (t) => {
+  const name = freshName()
+  const verdicts: ((verdict: boolean) => void)[] = []
+  const server = new Server({
+    limits: { authorizing: 2 },
+    authorize: () => new Promise<boolean>((resolve) => verdicts.push(resolve)),
+  })
+  server.addService({ id: 1, handlers: { 0: () => 'in' } })
+  await server.listen(name)
+  const waiting = [connect(name, { service: 1 }), connect(name, { service: 1 })]
+  await until('both questions', () => verdicts.length === 2)
   t.equal(await outcome(connect(name, { service: 1 })), 'ERR_COROIPC_LIMIT')
-  await second.close()
-  await until('room', () => server.stats().connections === 1)
-  await using third = await connect(name, { service: 1 })
-  t.equal(third.closed, false)
-  await third.close()
-  await here.close()
+  for (const answer of verdicts) answer(true)
+  for (const connection of await Promise.all(waiting)) {
+    t.equal(text(await connection.request(0)), 'in')
+    await connection.close()
+  }
   await server.close()
 })
 
