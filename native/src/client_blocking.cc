@@ -255,6 +255,11 @@ Status coroipcc_connection::Call(uint16_t id, const struct iovec* parts, uint32_
     const Status room = WaitUntil([&] { return !QueueFull(); }, deadline);
     if (room != COROIPC_OK) return room;
   }
+  // Those in flight are answered while this waits; only then is the limit a reason to give up.
+  if (in_flight_ >= requests_in_flight_) {
+    const Status room = WaitUntil([&] { return in_flight_ < requests_in_flight_; }, deadline);
+    if (room != COROIPC_OK) return room == COROIPC_TIMED_OUT ? COROIPC_LIMIT : room;
+  }
   Waiter waiter;
   uint32_t correlation = 0;
   Status status = SendRequest(id, parts, count, bytes, buffer, offset, wanted_ms, UINT32_MAX,

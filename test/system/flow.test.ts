@@ -202,15 +202,15 @@ t.test('both directions full at once, with a client that blocks', async (t) => {
   }, name)
   await using connection = await connect(name, { service: 1, queuedRequests: 10_000 })
   const payload = pattern(1500)
-  // 200 answers and 600 dispatches are on their way while this thread waits for one answer.
-  const answers = Array.from({ length: 200 }, () => connection.request(0, payload))
+  // 300 answers (more than may be in flight) and 900 dispatches are on their way while this thread waits for one.
+  const answers = Array.from({ length: 300 }, () => connection.request(0, payload))
   const all = Promise.all(answers)
   all.catch(() => {})
   t.equal(await outcome(() => connection.requestSync(1)), 'OK')
   t.ok((await all).every((answer) => answer.length === 1500))
   let dispatched = 0
   connection.on('dispatch', () => dispatched++)
-  await until('the dispatches', () => dispatched === 600)
+  await until('the dispatches', () => dispatched === 900)
 })
 
 t.test('the bound of unsent answers: requests are left unread, others are served', async (t) => {
