@@ -67,14 +67,21 @@ bool Environment::Enter(napi_async_context context, napi_value resource, napi_va
                         EventLoop* between) {
   if (stopping_) return false;
   napi_callback_scope scope = nullptr;
-  if (context != nullptr && napi_open_callback_scope(env_, resource, context, &scope) != napi_ok)
-    return false;
+  const auto open = [&] {
+    return context == nullptr ||
+           napi_open_callback_scope(env_, resource, context, &scope) == napi_ok;
+  };
+  // With `between` the scope opens after the function: all that it is for is to run microtasks and
+  // ticks when it closes, and what was answered leaves before that. The peer waits for the one and
+  // not for the other.
+  if (between == nullptr && !open()) return false;
   const bool returned =
       napi_call_function(env_, receiver, function, count, arguments, nullptr) == napi_ok;
   if (!returned) Report();
-  // What was answered leaves before microtasks and ticks have their turn: the peer waits for the
-  // one, not the other.
-  if (between != nullptr) between->FlushAndTell(false);
+  if (between != nullptr) {
+    between->FlushAndTell(false);
+    if (stopping_ || !open()) return returned;
+  }
   if (scope != nullptr) napi_close_callback_scope(env_, scope);
   return returned;
 }
