@@ -103,11 +103,12 @@ class Batch {
 // -- a server by callbacks, in a thread of its own ------------------------------------------------
 
 // Ids that every Server answers by itself; others go to `handle`.
-inline constexpr uint16_t kEcho = 1;      // the payload
-inline constexpr uint16_t kStatus = 2;    // status = -7, no payload
-inline constexpr uint16_t kFill = 3;      // u32 count in the payload: that many bytes of 'f'
-inline constexpr uint16_t kDispatches = 4;  // u32 count: that many dispatches of u32 numbers, then OK
-inline constexpr uint16_t kSilent = 5;     // no answer
+inline constexpr uint16_t kEcho = 1;    // the payload
+inline constexpr uint16_t kStatus = 2;  // status = -7, no payload
+inline constexpr uint16_t kFill = 3;    // u32 count in the payload: that many bytes of 'f'
+inline constexpr uint16_t kDispatches =
+    4;                                  // u32 count: that many dispatches of u32 numbers, then OK
+inline constexpr uint16_t kSilent = 5;  // no answer
 
 class Server {
  public:
