@@ -33,6 +33,12 @@ void coroipcc_group::OnTimer() {
   }
 }
 
+void coroipcc_group::OnEventTaken(const coroipc_entry& row) {
+  if (row.kind != COROIPC_KIND_ROOM) return;
+  if (Connection* const connection = at(row.connection); connection != nullptr)
+    static_cast<coroipcc_connection*>(connection)->RoomTold();
+}
+
 uint64_t coroipcc_group::WorthLookingNs() const { return awaited != 0 ? 200000 : 60000; }
 
 // -- life -----------------------------------------------------------------------------------------
@@ -237,7 +243,8 @@ void coroipcc_connection::OnEnded(Status why) {
     }
     return;
   }
-  stats_.connections = 0;
+  stats_.connections = stats_.in_flight = stats_.flow_control = 0;
+  stats_.backlog_messages = stats_.backlog_bytes = 0;
   // What was received before comes first, then what will never be answered, then the end.
   for (const coroipc::Kept& kept : kept_answers_) loop_.PushEvent(kept.row, kept.block);
   kept_answers_.clear();

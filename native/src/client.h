@@ -19,13 +19,12 @@
 namespace coroipc {
 
 enum class Wants : uint8_t {
-  kNothing,         // the slot is free
-  kRow,             // an answer, by receive
-  kBlockingCall,    // an answer, by the caller that waits
-  kLate,            // an answer that nobody waits for any more
-  kBufferRow,       // a granted buffer, by receive
-  kBufferCall,      // a granted buffer, by the caller that waits
-  kBufferInternal,  // a segment for a large message in the backlog
+  kNothing,       // the slot is free
+  kRow,           // an answer, by receive
+  kBlockingCall,  // an answer, by the caller that waits
+  kLate,          // an answer that nobody waits for any more
+  kBufferRow,     // a granted buffer, by receive
+  kBufferCall,    // a granted buffer, by the caller that waits
 };
 
 // Someone in a blocking call, on its stack.
@@ -42,6 +41,7 @@ struct Pending {
   Wants wants = Wants::kNothing;
   uint16_t generation = 0;
   uint8_t segment = 0;  // index + 1 of the buffer that travels with the request
+  uint32_t bytes = 0;   // of the buffer that is wanted
   bool unsent = false;
   Waiter* waiter = nullptr;
 };
@@ -75,6 +75,7 @@ struct coroipcc_group final : coroipc::Loop {
     return Init(given.threads != 0, given.wait, nullptr);
   }
   void OnTimer() override;
+  void OnEventTaken(const coroipc_entry& row) override;
   uint64_t WorthLookingNs() const override;
   uint32_t awaited = 0;  // answers, of all connections
   void FreeNow() { FreeBuried(); }
@@ -107,6 +108,8 @@ struct coroipcc_connection final : coroipc::Connection {
                              uint32_t* correlation);
   coroipc::Status AutomaticSlot(uint32_t* slot);
   bool QueueFull() const { return out_[0].backlog.bytes() >= options.queue_bytes; }
+  void WantRoom() { room_wanted_ = true; }
+  void RoomTold() { room_row_ = false; }
 
   // -- waiting --
   template <typename Done>
@@ -157,6 +160,8 @@ struct coroipcc_connection final : coroipc::Connection {
   void OnEnded(coroipc::Status why) override;
   void OnBacklogEmpty(uint32_t out) override;
   void OnBacklogChanged() override;
+  void OnUnarmed() override;
+  void OnArmed() override;
   void OnLargeWritten(const coroipc_record& header, coroipc_buffer& buffer) override;
   coroipc::Status AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) override;
   coroipc::Status Share(coroipc_buffer& buffer) override {
@@ -187,6 +192,7 @@ struct coroipcc_connection final : coroipc::Connection {
   uint64_t SpinBudget() const;
   void LearnAnswer(uint64_t took_ns);
   void SignalOwnFd();
+  void WakeLeader();
   void Finished();  // someone's wait may be over
 
   coroipc::Terms terms_;
@@ -201,10 +207,12 @@ struct coroipcc_connection final : coroipc::Connection {
   std::vector<uint32_t> free_slots_;
   uint32_t next_slot_ = 0;
   uint32_t in_flight_ = 0;
-  uint32_t lent_ = 0;          // buffers that are with the server as payload of a request
+  uint32_t lent_ = 0;  // buffers that are with the server as payload of a request
+  uint16_t want_generation_ = 0;
   bool want_pending_ = false;  // a segment for the backlog was asked for
   uint32_t want_bytes_ = 0;
   bool room_wanted_ = false;
+  bool room_row_ = false;   // a ROOM row waits to be received
   uint64_t flow_told_ = 0;  // what the last row said
   std::deque<coroipc::Kept> kept_answers_, kept_dispatches_;
   uint64_t kept_dispatch_bytes_ = 0;

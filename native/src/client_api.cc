@@ -87,7 +87,7 @@ coroipc_status coroipcc_group_create(const struct coroipcc_group_options* option
 }
 
 void coroipcc_group_destroy(struct coroipcc_group* group) {
-  if (group == nullptr) return;
+  if (group == nullptr || group->forked()) return;  // the parent's: not ours to touch
   group->Lock();
   for (size_t i = 0; i < group->connections().size(); ++i) {
     Connection* const connection = group->connections()[i];
@@ -140,10 +140,13 @@ uint32_t coroipcc_requests_in_flight(const struct coroipcc_connection* connectio
   return connection->requests_in_flight();
 }
 int coroipcc_flow_control(const struct coroipcc_connection* connection) {
+  if (connection->forked()) return 0;
+  Guard guard(connection->group);
   return connection->flow_control();
 }
 coroipc_status coroipcc_state(const struct coroipcc_connection* connection) {
   if (connection->forked()) return COROIPC_FORKED;
+  Guard guard(connection->group);
   return connection->status();
 }
 uint32_t coroipcc_peer_version(void) { return coroipc::PeerVersion(); }
@@ -197,7 +200,10 @@ coroipc_status coroipcc_request_send(struct coroipcc_connection* connection, uin
   if (connection->forked()) return COROIPC_FORKED;
   if (!coroipc::GatherBytes(payload, count, &bytes)) return COROIPC_TOO_LARGE;
   Guard guard(connection->group);
-  if (connection->QueueFull()) return COROIPC_FULL;
+  if (connection->QueueFull()) {
+    connection->WantRoom();
+    return COROIPC_FULL;
+  }
   const Status status = connection->SendRequest(id, payload, count, bytes, nullptr, 0, timeout_ms,
                                                 UINT32_MAX, Wants::kRow, nullptr, correlation);
   if (connection->phase() == Connection::Phase::kOpen) connection->PublishOut();
@@ -264,6 +270,10 @@ static Status SendRow(coroipcc_connection* connection, coroipc_entry& row,
 
 void coroipcc_send_batch(struct coroipcc_group* group, struct coroipc_entry* entries,
                          uint32_t count, const uint8_t* arena) {
+  if (group->forked()) {
+    for (uint32_t i = 0; i < count; ++i) entries[i].argument = COROIPC_FORKED;
+    return;
+  }
   Guard guard(*group);
   coroipcc_connection* touched[64];
   uint32_t touched_count = 0;

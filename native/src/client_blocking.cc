@@ -41,6 +41,7 @@ constexpr uint64_t kLookMaxNs = 150000;
 constexpr uint64_t kWorthLookingNs = 200000;  // an answer that takes longer is not worth a busy CPU
 constexpr uint64_t kAnswerCapNs = kMillisecond;
 constexpr uint64_t kSpinFdLookNs = kMillisecond;
+constexpr uint64_t kOwedLookNs = kMillisecond;
 
 }  // namespace
 
@@ -65,10 +66,25 @@ void coroipcc_connection::LearnAnswer(uint64_t took_ns) {
 void coroipcc_connection::Finished() {
   if (!loop_.threads()) return;
   pthread_cond_broadcast(&changed_);
-  if (leader_sleeps_ && leader_wake_.valid()) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = write(leader_wake_.get(), &one, sizeof one);
-  }
+  WakeLeader();
+}
+
+void coroipcc_connection::WakeLeader() {
+  if (!leader_sleeps_ || !leader_wake_.valid()) return;
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(leader_wake_.get(), &one, sizeof one);
+}
+
+void coroipcc_connection::OnUnarmed() {
+  WakeLeader();
+  SignalOwnFd();
+}
+
+void coroipcc_connection::OnArmed() {
+  if (!own_signalled_ || !kept_answers_.empty() || !kept_dispatches_.empty()) return;
+  uint64_t count;
+  [[maybe_unused]] const ssize_t taken = read(own_event_.get(), &count, sizeof count);
+  own_signalled_ = false;
 }
 
 // OK: done. AGAIN: look at the state again. TIMED_OUT, ABORTED.
@@ -118,6 +134,7 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
     if (now - fds >= kSpinFdLookNs) {  // deaths and doorbells, while spinning without end
       fds = now;
       socket_unread_ = true;
+      RetryDoorbell();
       struct pollfd gone = {pidfd(), POLLIN, 0};
       if (gone.fd >= 0 && poll(&gone, 1, 0) == 1) HangUp(true);
       if (group.options.interrupt != nullptr &&
@@ -134,6 +151,7 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
       return COROIPC_OK;
     }
     if (phase_ != Phase::kOpen) return COROIPC_AGAIN;
+    RetryDoorbell();  // nobody may be there to run the loop's timer
     now = NowNs();
     if (now >= deadline_ns) return COROIPC_TIMED_OUT;
     if (now >= slice_end) {
@@ -146,8 +164,12 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
     keeping_ = true;
     const bool armed = Arm();
     keeping_ = false;
-    if (!armed) continue;
-    const uint64_t until = std::min(deadline_ns, slice_end) - now;
+    if (!armed) {
+      if (list == List::kArmed) loop_.MarkReady(*this);  // as below
+      continue;
+    }
+    uint64_t until = std::min(deadline_ns, slice_end) - now;
+    if (doorbell_owed()) until = std::min(until, kOwedLookNs);
     const struct timespec wait = {static_cast<time_t>(until / 1000000000u),
                                   static_cast<long>(until % 1000000000u)};
     struct pollfd watched[3] = {
@@ -315,6 +337,7 @@ Status coroipcc_connection::NextDispatch(int32_t timeout_ms, coroipcc_dispatch* 
   coroipc::Lease& lease = leases_[kDispatch];
   if (lease.held) return COROIPC_LEASE_HELD;
   const auto take = [&] {
+    if (lease.held) return false;  // by another thread, since this one waits
     if (!kept_dispatches_.empty()) {
       const coroipc::Kept kept = kept_dispatches_.front();
       kept_dispatches_.pop_front();
@@ -386,15 +409,11 @@ Status coroipcc_connection::NextDispatch(int32_t timeout_ms, coroipcc_dispatch* 
     if (take()) return COROIPC_OK;
     if (phase_ != Phase::kOpen) break;
     if (!own_epoll_.valid()) return COROIPC_AGAIN;
-    if (own_signalled_ && kept_answers_.empty()) {
-      uint64_t count;
-      [[maybe_unused]] const ssize_t taken = read(own_event_.get(), &count, sizeof count);
-      own_signalled_ = false;
-    }
     if (Arm()) {
       loop_.MarkArmed(*this);
       return COROIPC_AGAIN;
     }
+    if (list == List::kArmed) loop_.MarkReady(*this);
   }
   if (take()) return COROIPC_OK;
   return phase_ == Phase::kOpen ? COROIPC_AGAIN : Usable();
@@ -417,6 +436,7 @@ void coroipcc_connection::EndLease(uint32_t channel, coroipc::Lease* lease) {
 Status coroipcc_connection::ReleaseLease(uint32_t channel) {
   if (!leases_[channel].held) return COROIPC_INVALID_ARGUMENT;
   EndLease(channel, &leases_[channel]);
+  Finished();  // another thread may wait for the channel
   return COROIPC_OK;
 }
 
@@ -432,10 +452,12 @@ class Caller {
     ++connection_.callers;
   }
   ~Caller() {
-    coroipc::Loop& loop = connection_.loop();
+    coroipcc_group& group = connection_.group;
     --connection_.callers;
     connection_.MaybeFree();
-    loop.Unlock();
+    const bool last = group.owned && group.objects == 0;
+    group.Unlock();
+    if (last) delete &group;  // it was disconnected while a thread or a lease kept it
   }
   Caller(const Caller&) = delete;
   Caller& operator=(const Caller&) = delete;
@@ -506,6 +528,7 @@ coroipc_status coroipcc_request_buffer(struct coroipcc_connection* connection, u
 }
 
 coroipc_status coroipcc_response_release(struct coroipcc_connection* connection) {
+  if (connection->forked()) return COROIPC_FORKED;
   const Caller caller(*connection);
   return connection->ReleaseLease(kResponse);
 }
@@ -519,6 +542,7 @@ coroipc_status coroipcc_dispatch_receive(struct coroipcc_connection* connection,
 }
 
 coroipc_status coroipcc_dispatch_release(struct coroipcc_connection* connection) {
+  if (connection->forked()) return COROIPC_FORKED;
   const Caller caller(*connection);
   return connection->ReleaseLease(kDispatch);
 }

@@ -16,7 +16,8 @@ using coroipc::Wants;
 
 namespace {
 
-constexpr uint32_t kPoolSegments = 2;    // free segments that are kept for the next large message
+constexpr uint32_t kPoolSegments = 2;  // free segments that are kept for the next large message
+constexpr uint32_t kInternalSlot = 0;
 constexpr uint32_t kServerSegments = 2;  // indices that stay the server's for its own answers
 
 }  // namespace
@@ -36,6 +37,7 @@ coroipc::Sink::Put coroipcc_connection::KeepSink::Add(const coroipc_entry& row,
   if (row.kind == COROIPC_KIND_DISPATCH) {
     connection_.kept_dispatches_.push_back({kept, block});
     connection_.kept_dispatch_bytes_ += sizeof kept + bytes;
+    connection_.Finished();  // a thread that follows may wait for it
   } else {
     connection_.kept_answers_.push_back({kept, block});
   }
@@ -275,26 +277,41 @@ coroipcc_connection::Taken coroipcc_connection::DeliverDispatch(const coroipc_re
 coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_record& header,
                                                              const uint8_t* payload,
                                                              coroipc::Sink& sink) {
-  const uint32_t slot = coroipc::SlotOf(header.correlation);
-  if (!slots_.valid(slot)) return Fail(COROIPC_PROTOCOL);
-  Pending& pending = slots_.at(slot);
-  const Wants wants = pending.wants;
-  if (pending.generation != coroipc::GenerationOf(header.correlation) ||
-      (wants != Wants::kBufferRow && wants != Wants::kBufferCall &&
-       wants != Wants::kBufferInternal && wants != Wants::kLate)) {
-    return Fail(COROIPC_PROTOCOL);
-  }
   coroipc_buffer* buffer = nullptr;
   Status status = COROIPC_OK;
+  uint32_t bytes = 0, offset = 0;
   if ((header.flags & COROIPC_FLAG_SEGMENT) == 0) {
     status = header.status == COROIPC_TOO_LARGE || header.status == COROIPC_NO_MEMORY
                  ? static_cast<Status>(header.status)
                  : COROIPC_LIMIT;
-  } else {
-    uint32_t bytes = 0, offset = 0;
-    if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK || offset != 0) {
-      return Fail(COROIPC_PROTOCOL);
+  } else if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK || offset != 0) {
+    return Fail(COROIPC_PROTOCOL);
+  }
+  const uint32_t slot = coroipc::SlotOf(header.correlation);
+  const uint16_t generation = coroipc::GenerationOf(header.correlation);
+  if (slot == kInternalSlot) {
+    if (!want_pending_ || generation != want_generation_) return Fail(COROIPC_PROTOCOL);
+    if (buffer != nullptr && bytes != want_bytes_) return Fail(COROIPC_PROTOCOL);
+    want_pending_ = false;
+    if (buffer != nullptr) {
+      buffer->bytes = bytes;
+      buffer->owner = Owner::kFree;
     }
+    // Refused while own buffers are with the server: the next answer brings one back.
+    if (status != COROIPC_OK && lent_ == 0) FailFirstLarge(status);
+    if (phase_ == Phase::kOpen && (status == COROIPC_OK || lent_ == 0)) FlushBacklogs();
+    return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
+  }
+  if (!slots_.valid(slot)) return Fail(COROIPC_PROTOCOL);
+  Pending& pending = slots_.at(slot);
+  const Wants wants = pending.wants;
+  if (pending.generation != generation ||
+      (wants != Wants::kBufferRow && wants != Wants::kBufferCall && wants != Wants::kLate)) {
+    return Fail(COROIPC_PROTOCOL);
+  }
+  if (buffer != nullptr) {
+    // Less than was wanted: the caller would write beyond it.
+    if (bytes != pending.bytes) return Fail(COROIPC_PROTOCOL);
     buffer->bytes = bytes;
   }
   if (wants == Wants::kBufferRow) {
@@ -316,15 +333,9 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
     }
     Finished();
   } else if (buffer != nullptr) {
-    buffer->owner = Owner::kFree;
-    if (wants == Wants::kLate) TakeBack(*buffer);
+    TakeBack(*buffer);
   }
   FreeSlot(slot, pending);
-  if (wants != Wants::kBufferInternal) return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
-  want_pending_ = false;
-  // Refused while own buffers are with the server: the next answer brings one back.
-  if (status != COROIPC_OK && lent_ == 0) FailFirstLarge(status);
-  if (phase_ == Phase::kOpen && (status == COROIPC_OK || lent_ == 0)) FlushBacklogs();
   return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
 }
 
@@ -439,29 +450,24 @@ Status coroipcc_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   if (want_pending_) return COROIPC_AGAIN;
   // All that there can be are on their way: an answer brings one back.
   if (lent_ != 0 && known + kServerSegments >= segments_max_) return COROIPC_AGAIN;
-  uint32_t slot = 0;
-  if (AutomaticSlot(&slot) != COROIPC_OK) return COROIPC_AGAIN;
-  Pending& pending = slots_.at(slot);
-  pending.wants = Wants::kBufferInternal;
-  ++pending.generation;
   coroipc_record want = {};
   want.kind = COROIPC_RECORD_SEGMENT_WANT;
-  want.correlation = coroipc::Correlation(slot, pending.generation);
+  // No slot: all may be taken by requests that wait for this very segment. Buffers that callers
+  // want have automatic slots, so that a chosen one is free to name it.
+  want.correlation = coroipc::Correlation(kInternalSlot, ++want_generation_);
   // Past the backlog: its first waits for exactly this.
   coroipc::RingWriter& ring = out_[kRequest].ring;
   uint8_t* payload = nullptr;
   uint32_t wants = 0;
   const Status status = ring.Reserve(sizeof bytes, &payload, &wants);
-  if (status != COROIPC_OK) {
-    FreeSlot(slot, pending);
-    return status;
-  }
+  if (status != COROIPC_OK) return status;
   std::memcpy(payload, &bytes, sizeof bytes);
   want.bytes = sizeof bytes;
   want.sequence = sequence_++;
   ring.Commit(want);
   PublishOut();
   want_pending_ = true;
+  want_bytes_ = bytes;
   return COROIPC_AGAIN;
 }
 
@@ -564,6 +570,7 @@ Status coroipcc_connection::WantBuffer(uint32_t bytes, Wants wants, coroipc::Wai
   pending.wants = wants;
   pending.waiter = waiter;
   ++pending.generation;
+  pending.bytes = bytes;
   coroipc_record header = {};
   header.kind = COROIPC_RECORD_SEGMENT_WANT;
   header.correlation = coroipc::Correlation(slot, pending.generation);
@@ -610,6 +617,8 @@ void coroipcc_connection::OnBacklogEmpty(uint32_t out) {
   (void)out;
   if (!room_wanted_) return;
   room_wanted_ = false;
+  if (room_row_) return;  // one says it, however often nobody fetches it
+  room_row_ = true;
   loop_.PushEvent(Row(COROIPC_KIND_ROOM));
   loop_.MarkReady(*this);
 }

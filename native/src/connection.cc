@@ -13,6 +13,7 @@ namespace coroipc {
 
 namespace {
 constexpr int kSocketMessagesPerTurn = 16;  // a peer that rings for ever costs this much a turn
+constexpr int kSocketTurnsForSegment = 64;
 constexpr uint64_t kOwedRetryNs = kMillisecond;
 }  // namespace
 
@@ -167,6 +168,7 @@ Status Connection::DrainSocket() {
     if (status != COROIPC_OK) return status;
     if (received.bytes == 1 && bytes[0] == COROIPC_SOCKET_DOORBELL && !received.fd.valid()) {
       ++stats_.doorbells_received;
+      OnUnarmed();
       continue;
     }
     coroipc_segment_message message;
@@ -229,6 +231,7 @@ bool Connection::Arm() {
     return false;
   }
   ++stats_.sleeps;
+  OnArmed();
   return true;
 }
 
@@ -236,6 +239,7 @@ void Connection::Disarm() {
   if (phase_ != Phase::kOpen) return;
   for (uint32_t i = 0; i < in_count_; ++i) in_[i].ClearSleep();
   for (uint32_t i = 0; i < out_count_; ++i) out_[i].ring.ClearWants();
+  OnUnarmed();
 }
 
 void Connection::GiveBack(uint32_t in) {
@@ -535,9 +539,11 @@ Status Connection::ReadReference(const coroipc_record& header, const uint8_t* pa
   coroipc_buffer* found = buffers_[reference->index];
   if ((found == nullptr || found->generation != reference->generation) && segments_may_come_) {
     // Its fd was sent before the record was published: read the socket on before calling it a lie.
-    do {
+    // Bounded: more than a socket holds, however fast the peer refills it.
+    for (int i = 0; i < kSocketTurnsForSegment; ++i) {
       if (const Status status = DrainSocket(); status != COROIPC_OK) return status;
-    } while (socket_unread_);
+      if (!socket_unread_) break;
+    }
     found = buffers_[reference->index];
   }
   if (found == nullptr || found->generation != reference->generation) return COROIPC_PROTOCOL;

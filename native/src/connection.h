@@ -129,6 +129,10 @@ class Connection {
   // Before a record names it: the peer must have its fd. AGAIN: no room on the socket, later.
   virtual Status Share(coroipc_buffer& buffer) = 0;
   virtual void OnBacklogChanged() {}
+  // What was armed may not be any more: a doorbell was taken or the words were cleared. Whoever
+  // else sleeps over it must look again.
+  virtual void OnUnarmed() {}
+  virtual void OnArmed() {}
   // A large message was written into a segment that AcquireSegment gave.
   virtual void OnLargeWritten(const coroipc_record& header, coroipc_buffer& buffer) {
     (void)header;

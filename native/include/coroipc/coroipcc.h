@@ -31,7 +31,8 @@ struct coroipcc_group_options {
   uint32_t struct_bytes;
   int threads; /* [1] */
   int wait;    /* enum coroipc_wait, for connections that do not say */
-  /* Called at least every 50 ms inside blocking calls; non-zero ends the call with ABORTED. */
+  /* Called at least every 50 ms inside blocking calls; non-zero ends the call with ABORTED. It must
+   * not call this library: the group is locked. */
   int (*interrupt)(void* context);
   void* context;
   coroipc_log_fn log;
