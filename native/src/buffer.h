@@ -54,6 +54,10 @@ struct coroipc_buffer {
   uint32_t generation = 0;
   coroipc::Owner owner = coroipc::Owner::kFree;
   bool lent = false;  // server: came with a request and goes back with its answer
+  // Made because the client asked (a grant): the client keeps it between its requests. All others
+  // come back to the server as soon as they are read, so that a server that waits for one waits for
+  // something that will happen.
+  bool granted = false;
   std::atomic<uint32_t> users{0};
   std::atomic<uint32_t> references{1};  // the connection's table, and one for all users together
 

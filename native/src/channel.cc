@@ -46,6 +46,11 @@ void Backlog::Pop() {
   Outgoing::Delete(message);
 }
 
+void Backlog::EmptyFirst() {
+  bytes_ -= first_->bytes;
+  first_->bytes = 0;
+}
+
 void Backlog::Clear() {
   while (first_ != nullptr) Pop();
 }

@@ -37,7 +37,8 @@ class Backlog {
   uint32_t count() const { return count_; }
   uint64_t bytes() const { return bytes_; }
   void Push(Outgoing* message);
-  void Pop();  // deletes the first
+  void Pop();         // deletes the first
+  void EmptyFirst();  // keeps its header alone
   void Clear();
 
  private:
@@ -50,7 +51,7 @@ class Backlog {
 struct Outbound {
   RingWriter ring;
   Backlog backlog;
-  uint32_t wants = 0;  // bytes for which the first of the backlog waits; 0: it waits for a segment
+  uint32_t wants = 0;          // bytes that something here waits for; 0: nothing, or a segment
   bool waits_segment = false;  // no segment for it yet
 };
 

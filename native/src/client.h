@@ -159,7 +159,9 @@ struct coroipcc_connection final : coroipc::Connection {
   bool HandshakeTurn(coroipc::Sink& sink) override;
   void OnEnded(coroipc::Status why) override;
   void OnBacklogEmpty(uint32_t out) override;
+  void OnFlush() override { SendReleases(); }
   void OnBacklogChanged() override;
+  bool OnUnsendable(coroipc_record& header, coroipc::Status why) override;
   void OnUnarmed() override;
   void OnArmed() override;
   void OnLargeWritten(const coroipc_record& header, coroipc_buffer& buffer) override;
@@ -181,6 +183,7 @@ struct coroipcc_connection final : coroipc::Connection {
   void FreeSlot(uint32_t slot, coroipc::Pending& pending);
   coroipc_buffer* BestFree(uint32_t bytes);
   void TakeBack(coroipc_buffer& buffer);
+  void SendReleases();
   void FailFirstLarge(coroipc::Status why);
   coroipc::Status TryConnect();
   coroipc::Status ServerIsWanted() const;
@@ -212,8 +215,9 @@ struct coroipcc_connection final : coroipc::Connection {
   bool want_pending_ = false;  // a segment for the backlog was asked for
   uint32_t want_bytes_ = 0;
   bool room_wanted_ = false;
-  bool room_row_ = false;   // a ROOM row waits to be received
-  uint64_t flow_told_ = 0;  // what the last row said
+  uint64_t releases_owed_ = 0;  // a bit for each segment that goes back to the server
+  bool room_row_ = false;       // a ROOM row waits to be received
+  uint64_t flow_told_ = 0;      // what the last row said
   std::deque<coroipc::Kept> kept_answers_, kept_dispatches_;
   uint64_t kept_dispatch_bytes_ = 0;
   coroipc::Lease leases_[2];

@@ -117,7 +117,8 @@ void coroipcc_connection::TakeBack(coroipc_buffer& buffer) {
     buffer.owner = Owner::kUsed;
     return;
   }
-  // A few stay for the next large messages, the largest ones; the rest is the server's again.
+  // The server's go back at once. Of those that were made for us a few stay for the next large
+  // messages, the largest ones.
   buffer.owner = Owner::kFree;
   uint32_t free = 0;
   coroipc_buffer* smallest = &buffer;
@@ -125,16 +126,42 @@ void coroipcc_connection::TakeBack(coroipc_buffer& buffer) {
     coroipc_buffer* const candidate = buffers_[i];
     if (candidate == nullptr || candidate->owner != Owner::kFree) continue;
     ++free;
-    if (candidate->segment.bytes() < smallest->segment.bytes()) smallest = candidate;
+    if (buffer.granted && candidate->segment.bytes() < smallest->segment.bytes())
+      smallest = candidate;
   }
   // Never all of them: the server needs one for its own large messages.
-  if (free <= std::min(kPoolSegments, segments_max_ / 2) || out_[kRequest].waits_segment) return;
-  coroipc_record release = {};
-  release.kind = COROIPC_RECORD_SEGMENT_RELEASE;
-  release.argument = smallest->index;
+  const bool keep =
+      free <= std::min(kPoolSegments, segments_max_ / 2) || out_[kRequest].waits_segment;
+  if (buffer.granted && keep) return;
   smallest->owner = Owner::kAway;
-  if (Send(kRequest, release, nullptr, 0, 0) != COROIPC_OK && phase_ == Phase::kOpen) {
-    smallest->owner = Owner::kFree;
+  releases_owed_ |= uint64_t{1} << smallest->index;
+  SendReleases();
+}
+
+// Past the backlog, whose first may wait for just what the server gives for them.
+void coroipcc_connection::SendReleases() {
+  coroipc::RingWriter& ring = out_[kRequest].ring;
+  while (releases_owed_ != 0) {
+    uint8_t* payload = nullptr;
+    uint32_t wants = 0;
+    const Status status = ring.Reserve(0, &payload, &wants);
+    if (status == COROIPC_AGAIN) {
+      // With the next flush. Something must wait for room, or nothing wakes us when there is some.
+      if (out_[kRequest].backlog.empty()) out_[kRequest].wants = wants;
+      if (list == List::kArmed) loop_.MarkReady(*this);
+      return;
+    }
+    if (status != COROIPC_OK) {
+      End(status);
+      return;
+    }
+    const auto index = static_cast<uint32_t>(__builtin_ctzll(releases_owed_));
+    releases_owed_ &= releases_owed_ - 1;
+    coroipc_record release = {};
+    release.kind = COROIPC_RECORD_SEGMENT_RELEASE;
+    release.argument = index;
+    release.sequence = sequence_++;
+    ring.Commit(release);
   }
 }
 
@@ -313,6 +340,7 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
     // Less than was wanted: the caller would write beyond it.
     if (bytes != pending.bytes) return Fail(COROIPC_PROTOCOL);
     buffer->bytes = bytes;
+    buffer->granted = true;
   }
   if (wants == Wants::kBufferRow) {
     coroipc_entry row = Row(COROIPC_KIND_BUFFER);
@@ -344,14 +372,18 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
 void coroipcc_connection::FailFirstLarge(Status why) {
   coroipc::Backlog& backlog = out_[kRequest].backlog;
   if (backlog.empty() || !out_[kRequest].waits_segment) return;
-  const coroipc_record header = backlog.first()->header;
+  coroipc_record header = backlog.first()->header;
   backlog.Pop();
   out_[kRequest].waits_segment = false;
   OnBacklogChanged();
+  (void)OnUnsendable(header, why);
+}
+
+bool coroipcc_connection::OnUnsendable(coroipc_record& header, Status why) {
   if (header.kind != COROIPC_RECORD_REQUEST) {
     ++stats_.dropped;
     loop_.Log(40, "a large one-way message was dropped: the server has no segment for it");
-    return;
+    return false;
   }
   const uint32_t slot = coroipc::SlotOf(header.correlation);
   Pending& pending = slots_.at(slot);
@@ -372,6 +404,7 @@ void coroipcc_connection::FailFirstLarge(Status why) {
   stats_.in_flight = --in_flight_;
   --group.awaited;
   FreeSlot(slot, pending);
+  return false;
 }
 
 coroipcc_connection::Taken coroipcc_connection::Deliver(uint32_t in, const coroipc_record& header,
@@ -608,7 +641,10 @@ void coroipcc_connection::OnBacklogChanged() {
 }
 
 void coroipcc_connection::OnLargeWritten(const coroipc_record& header, coroipc_buffer& buffer) {
-  if (header.kind != COROIPC_RECORD_REQUEST) return;  // one-way: it is the server's now
+  if (header.kind != COROIPC_RECORD_REQUEST) {
+    buffer.granted = false;  // one-way: it is the server's now
+    return;
+  }
   slots_.at(coroipc::SlotOf(header.correlation)).segment = static_cast<uint8_t>(buffer.index + 1);
   ++lent_;
 }

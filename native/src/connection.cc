@@ -197,7 +197,7 @@ bool Connection::Look() {
   }
   for (uint32_t i = 0; i < out_count_; ++i) {
     Outbound& out = out_[i];
-    if (out.backlog.empty() || out.wants == 0) continue;
+    if (out.wants == 0) continue;
     bool room = false;
     if (out.ring.Room(out.wants, &room) != COROIPC_OK || room) return true;
   }
@@ -212,7 +212,7 @@ bool Connection::Arm() {
     if (Reads(i)) in_[i].SetSleep();
   }
   for (uint32_t i = 0; i < out_count_; ++i) {
-    if (!out_[i].backlog.empty() && out_[i].wants != 0) out_[i].ring.SetWants(out_[i].wants);
+    if (out_[i].wants != 0) out_[i].ring.SetWants(out_[i].wants);
   }
   // ORDER look-again (seq_cst): everything that was armed is looked at once more.
   bool found = hangup_;
@@ -222,7 +222,7 @@ bool Connection::Arm() {
   }
   for (uint32_t i = 0; i < out_count_ && !found; ++i) {
     Outbound& out = out_[i];
-    if (out.backlog.empty() || out.wants == 0) continue;
+    if (out.wants == 0) continue;
     bool room = false;
     if (out.ring.Room(out.wants, &room) != COROIPC_OK || room) found = true;
   }
@@ -474,6 +474,11 @@ Status Connection::Send(uint32_t which, coroipc_record header, const struct iove
 
 void Connection::FlushBacklogs() {
   for (uint32_t i = 0; i < out_count_; ++i) {
+    if (out_[i].backlog.empty()) out_[i].wants = 0;
+  }
+  OnFlush();
+  if (phase_ != Phase::kOpen) return;
+  for (uint32_t i = 0; i < out_count_; ++i) {
     Outbound& out = out_[i];
     if (out.backlog.empty()) continue;
     while (!out.backlog.empty()) {
@@ -487,11 +492,16 @@ void Connection::FlushBacklogs() {
         End(status);
         return;
       }
-      if (status != COROIPC_OK) {  // no segment can be had: the message cannot go
-        End(COROIPC_NO_MEMORY);
-        return;
+      if (status == COROIPC_OK) {
+        out.backlog.Pop();
+        continue;
       }
-      out.backlog.Pop();
+      // No segment can be had for it, now or later: the message cannot go, those behind it can.
+      if (OnUnsendable(message.header, status)) {
+        out.backlog.EmptyFirst();
+      } else {
+        out.backlog.Pop();
+      }
     }
     PublishOut();
     OnBacklogChanged();

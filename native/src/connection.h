@@ -123,11 +123,15 @@ class Connection {
   virtual bool Reads(uint32_t in) const = 0;
   virtual bool HandshakeTurn(Sink& sink) = 0;
   virtual void OnEnded(Status why) = 0;
+  virtual void OnFlush() {}  // before backlogs are flushed
   virtual void OnBacklogEmpty(uint32_t out) = 0;
   // A segment of at least `bytes` for a large message, kUsed afterwards. AGAIN: wait.
   virtual Status AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) = 0;
   // Before a record names it: the peer must have its fd. AGAIN: no room on the socket, later.
   virtual Status Share(coroipc_buffer& buffer) = 0;
+  // A queued large message can never get its segment. True: its header, changed now, is sent
+  // without payload.
+  virtual bool OnUnsendable(coroipc_record& header, Status why) = 0;
   virtual void OnBacklogChanged() {}
   // What was armed may not be any more: a doorbell was taken or the words were cleared. Whoever
   // else sleeps over it must look again.

@@ -148,6 +148,7 @@ struct coroipcs_connection final : coroipc::Connection {
   void OnEnded(coroipc::Status why) override;
   void OnBacklogEmpty(uint32_t out) override;
   void OnBacklogChanged() override;
+  bool OnUnsendable(coroipc_record& header, coroipc::Status why) override;
   coroipc::Status AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) override;
   coroipc::Status Share(coroipc_buffer& buffer) override;
   void OnBufferReturned(coroipc_buffer& buffer) override;

@@ -389,7 +389,10 @@ coroipcs_connection::Taken coroipcs_connection::DeliverRequest(const coroipc_rec
   last_record_bytes = coroipc::RecordBytes(header.bytes);
   if (one_way) {
     // Nothing carries it back: it becomes the server's, and the next grant may use it.
-    if (buffer != nullptr) buffer->owner = buffer->users.load() == 0 ? Owner::kFree : Owner::kUsed;
+    if (buffer != nullptr) {
+      buffer->owner = buffer->users.load() == 0 ? Owner::kFree : Owner::kUsed;
+      buffer->granted = false;
+    }
     return Taken::kYes;
   }
   entry->busy = true;
@@ -436,6 +439,7 @@ coroipcs_connection::Taken coroipcs_connection::Deliver(uint32_t in, const coroi
       coroipc_buffer* const buffer = buffers_[header.argument];
       if (buffer == nullptr || buffer->owner != Owner::kAway) return Fail(COROIPC_PROTOCOL);
       buffer->owner = buffer->users.load() == 0 ? Owner::kFree : Owner::kUsed;
+      buffer->granted = false;
       FlushBacklogs();
       return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
     }
@@ -472,6 +476,17 @@ void coroipcs_connection::OnBacklogChanged() {
     loop_.PushEvent(Row(COROIPC_KIND_DRAIN));
     loop_.MarkReady(*this);
   }
+}
+
+bool coroipcs_connection::OnUnsendable(coroipc_record& header, Status why) {
+  if (header.kind == COROIPC_RECORD_RESPONSE) {
+    header.argument = static_cast<uint32_t>(why);
+    header.status = 0;
+    return true;
+  }
+  ++stats_.dropped;
+  loop_.Log(40, "a large dispatch was dropped: no segment can be had for it");
+  return false;
 }
 
 void coroipcs_connection::OnBacklogEmpty(uint32_t out) { (void)out; }

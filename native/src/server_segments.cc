@@ -28,7 +28,7 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
       continue;
     }
     if (candidate->owner != Owner::kFree) {
-      outstanding = true;
+      outstanding |= !candidate->granted;
     } else if (candidate->segment.bytes() >= bytes) {
       if (best == nullptr || candidate->segment.bytes() < best->segment.bytes()) best = candidate;
     }
@@ -36,6 +36,7 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   if (best != nullptr) {
     best->owner = Owner::kUsed;
     best->lent = false;
+    best->granted = false;
     best->bytes = static_cast<uint32_t>(best->segment.bytes());
     *buffer = best;
     return COROIPC_OK;
@@ -130,6 +131,7 @@ Status coroipcs_connection::Grant(const coroipc_record& header, const uint8_t* p
     grant.status = status;
     return Send(kResponse, grant, nullptr, 0, 0);
   }
+  buffer->granted = true;
   buffer->owner = Owner::kAway;
   const coroipc_segment_reference reference = {buffer->index, 0, bytes, buffer->generation};
   grant.argument = buffer->index;
