@@ -140,6 +140,8 @@ bool coroipcs_server::EvictOldest() {
 }
 
 void coroipcs_server::OnListenerReady() {
+  coroipc_batch none = {};  // a handshake makes no rows but events
+  coroipc::BatchSink sink(&none);
   for (int i = 0; listening && i < kAcceptsPerTurn; ++i) {
     coroipc::Fd peer;
     const Status status = listener.Accept(&peer);
@@ -175,7 +177,9 @@ void coroipcs_server::OnListenerReady() {
     }
     connection->deadline_ns = NowNs() + options.handshake_timeout_ms * kMillisecond;
     DeadlineAt(connection->deadline_ns);
-    MarkReady(*connection);  // its setup message is usually there already
+    // Its setup message is usually there already: taken now, it does not hold one of the few slots
+    // of those who only knock while the next of a burst is accepted.
+    (void)connection->HandshakeTurn(sink);
   }
 }
 
