@@ -253,7 +253,7 @@ class Client {
   coroipc_status Call(uint16_t id, const void* bytes, size_t count,
                       std::vector<uint8_t>* answer = nullptr, int timeout_ms = kPatienceMs) {
     const iovec part = Part(bytes, count);
-    std::vector<uint8_t> into(4u << 20);
+    static thread_local std::vector<uint8_t> into(4u << 20);
     coroipcc_response response;
     const coroipc_status status =
         coroipcc_request(connection, id, &part, 1, timeout_ms, into.data(),

@@ -107,8 +107,8 @@ TEST("an id without a handler, a handler that is not admitted: each has its code
 }
 
 TEST("an answer can be given once, later, from another thread, and only to what was asked") {
-  Server server;
   std::thread later;
+  Server server;
   server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
     const uint32_t correlation = request->correlation;
     CHECK_EQ(coroipcs_response_send(connection, correlation ^ 0x10000, COROIPC_OK, 0, nullptr, 0),
@@ -141,10 +141,10 @@ TEST("an answer can be given once, later, from another thread, and only to what 
 }
 
 TEST("messages up to the maximum pass in all three directions, and nothing above is sent") {
+  std::atomic<int> refused{0};
   Server server;
   const uint32_t max = 300000;
   server.options.message_bytes = max;
-  std::atomic<int> refused{0};
   server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
     for (const uint32_t count : {131072u - 24, 131072u - 23, max - 1, max, max + 1}) {
       const std::vector<uint8_t> bytes(count, 'd');
