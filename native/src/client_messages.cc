@@ -323,6 +323,7 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
     if (buffer != nullptr) {
       buffer->bytes = bytes;
       buffer->owner = Owner::kFree;
+      buffer->granted = true;
     }
     // Refused while own buffers are with the server: the next answer brings one back.
     if (status != COROIPC_OK && lent_ == 0) FailFirstLarge(status);

@@ -400,6 +400,19 @@ TEST("large pipelined messages wait for segments and come through in order") {
   client.Close();
 }
 
+TEST("the segment of a large request stays for the next one") {
+  Server server;
+  server.Start();
+  Client client;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(client.Echo(300000));
+    REQUIRE(client.connection->buffer(0) != nullptr);
+    CHECK_EQ(client.connection->buffer(0)->owner, Owner::kFree);
+    CHECK_EQ(client.connection->buffer(0)->generation, 1u);
+  }
+}
+
 // -- buffers --------------------------------------------------------------------------------------
 
 TEST("a buffer goes to the server and back, by call and by row") {

@@ -1,0 +1,242 @@
+// What both sides of a connection share: batches, the order of messages over rings and queues, ends
+// and what they leave, owed doorbells.
+#include "connection.h"
+
+#include <signal.h>
+
+#include "deny.h"
+#include "loop.h"
+#include "peers.h"
+
+using namespace peers;
+using namespace coroipc;
+
+namespace {
+
+struct Arena {
+  explicit Arena(uint32_t rows, uint32_t bytes)
+      : entries(rows), blocks(rows), arena(bytes == 0 ? 1 : bytes) {
+    batch = {entries.data(), blocks.data(), rows, 0, arena.data(), bytes, 0};
+  }
+  ~Arena() {
+    for (uint32_t i = 0; i < batch.count; ++i) coroipc_block_free(blocks[i]);
+  }
+  Sink::Put Add(uint32_t bytes) {
+    std::vector<uint8_t> payload(bytes, 'p');
+    BatchSink sink(&batch);
+    return sink.Add({}, payload.data(), bytes);
+  }
+  std::vector<coroipc_entry> entries;
+  std::vector<void*> blocks;
+  std::vector<uint8_t> arena;
+  coroipc_batch batch;
+};
+
+}  // namespace
+
+// -- batches --------------------------------------------------------------------------------------
+
+TEST("small payloads go to the arena, aligned, large ones and those that do not fit to blocks") {
+  Arena a(10, 100);
+  CHECK_EQ(a.Add(3), Sink::Put::kTaken);
+  CHECK_EQ(a.Add(0), Sink::Put::kTaken);
+  CHECK_EQ(a.Add(8), Sink::Put::kTaken);
+  CHECK_EQ(a.Add(COROIPC_BLOCK_BYTES), Sink::Put::kTaken);
+  CHECK_EQ(a.Add(84), Sink::Put::kTaken);  // exactly what is left
+  CHECK_EQ(a.Add(1), Sink::Put::kFull);    // waits for the next arena
+  CHECK_EQ(a.batch.count, 5u);
+  CHECK_EQ(a.entries[2].offset, 8u);
+  CHECK_EQ(a.entries[3].flags, COROIPC_IN_BLOCK);
+  CHECK(a.blocks[3] != nullptr && a.blocks[4] == nullptr);
+  CHECK_EQ(a.entries[4].offset, 16u);
+  CHECK_EQ(a.batch.arena_used, 100u);
+  Arena none(2, 0);
+  CHECK_EQ(none.Add(5), Sink::Put::kTaken);  // the first one always finds a place
+  CHECK_EQ(none.entries[0].flags, COROIPC_IN_BLOCK);
+  CHECK_EQ(none.Add(5), Sink::Put::kFull);
+  CHECK_EQ(none.Add(9000), Sink::Put::kTaken);
+  CHECK_EQ(none.Add(0), Sink::Put::kFull);
+}
+
+TEST("a batch of one row at a time loses nothing") {
+  Server server;
+  server.Start(false);
+  RawClient peer;
+  REQUIRE(peer.ConnectSocket(server.name));
+  const coroipc_setup_request setup = MakeSetupRequest(1, Terms{});
+  REQUIRE(SendWithFds(peer.socket, &setup, sizeof setup, {}));
+  Batch one(1, 64);
+  std::map<uint32_t, uint32_t> kinds;
+  bool sent = false;
+  uint32_t next = 0;
+  CHECK(Eventually([&] {
+    (void)coroipcs_receive(server.server, one.get(), 1);
+    for (const Row& row : one.Take()) {
+      ++kinds[row.entry.kind];
+      if (row.entry.kind == COROIPC_KIND_REQUEST) {
+        CHECK_EQ(row.entry.correlation, next);
+        CHECK_EQ(row.payload.size(), next * 50);
+        ++next;
+      }
+    }
+    if (kinds[COROIPC_KIND_CONNECTED] == 1 && !sent) {
+      sent = true;
+      CHECK_EQ(peer.TakeReply(), COROIPC_OK);
+      const std::vector<uint8_t> bytes(1000);
+      for (uint32_t slot = 0; slot < 20; ++slot)
+        CHECK_EQ(peer.PutRequest(kSilent, slot, bytes.data(), slot * 50), COROIPC_OK);
+      peer.Close();
+    }
+    return kinds[COROIPC_KIND_DISCONNECTED] == 1;
+  }));
+  CHECK_EQ(next, 20u);
+}
+
+// -- order ----------------------------------------------------------------------------------------
+
+TEST("what is queued and what goes directly arrive in the order of the calls, small and large") {
+  std::atomic<int> wrong{0};
+  static std::atomic<uint32_t> next;
+  next = 0;
+  Server server;
+  server.options.request_ring_bytes = 4096;
+  server.options.dispatch_ring_bytes = 4096;
+  server.options.segments = 3;
+  server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
+    uint32_t number = 0;
+    memcpy(&number, request->payload, sizeof number);
+    if (number != next++) ++wrong;
+    // Straight back as a dispatch of the same size: the other way is tested as well.
+    const iovec part = Part(request->payload, request->bytes);
+    if (coroipcs_dispatch_send(connection, 1, &part, 1) != COROIPC_OK) ++wrong;
+  };
+  server.Start();
+  Client client;
+  client.options.queue_bytes = 64u << 20;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  constexpr uint32_t kCount = 200;
+  std::thread reader([&] {
+    for (uint32_t i = 0; i < kCount; ++i) {
+      coroipcc_dispatch dispatch;
+      if (coroipcc_dispatch_receive(client.connection, kPatienceMs, &dispatch) != COROIPC_OK) {
+        ++wrong;
+        return;
+      }
+      uint32_t number = 0;
+      memcpy(&number, dispatch.data, sizeof number);
+      if (number != i) ++wrong;
+      (void)coroipcc_dispatch_release(client.connection);
+    }
+  });
+  std::vector<uint8_t> bytes(100000);
+  for (uint32_t i = 0; i < kCount; ++i) {
+    memcpy(bytes.data(), &i, sizeof i);
+    const iovec part = Part(bytes.data(), i % 7 == 3 ? 100000 : 4 + i * 11 % 1500);
+    CHECK_EQ(coroipcc_send(client.connection, 100, &part, 1), COROIPC_OK);
+  }
+  reader.join();
+  CHECK_EQ(wrong, 0);
+  CHECK_EQ(next, kCount);
+}
+
+TEST("one count orders answers and dispatches against each other") {
+  Server server;
+  server.Start();
+  Client client;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  uint32_t last = 0;
+  for (int i = 0; i < 10; ++i) {
+    const uint32_t count = 3;
+    const iovec part = Part(&count, sizeof count);
+    coroipcc_response response;
+    CHECK_EQ(coroipcc_request(client.connection, kDispatches, &part, 1, -1, nullptr, 0, &response),
+             COROIPC_OK);
+    // An answer that was seen: the dispatches before it are there.
+    for (int n = 0; n < 3; ++n) {
+      coroipcc_dispatch dispatch;
+      REQUIRE(coroipcc_dispatch_receive(client.connection, 0, &dispatch) == COROIPC_OK);
+      CHECK(dispatch.sequence < response.sequence);
+      CHECK(i == 0 || dispatch.sequence > last);
+      (void)coroipcc_dispatch_release(client.connection);
+    }
+    last = response.sequence;
+  }
+}
+
+// -- ends -----------------------------------------------------------------------------------------
+
+TEST("why a server ended the connection is heard by the client") {
+  Server server;
+  server.Start();
+  const std::pair<coroipc_status, coroipc_status> whys[] = {
+      {COROIPC_DISCONNECTED, COROIPC_DISCONNECTED},
+      {COROIPC_PROTOCOL, COROIPC_PROTOCOL},
+      {COROIPC_LIMIT, COROIPC_LIMIT},
+      {COROIPC_DENIED, COROIPC_DENIED},
+      {COROIPC_TIMED_OUT, COROIPC_DISCONNECTED},  // nothing that a connection ends of
+  };
+  for (const auto& [said, heard] : whys) {
+    Client client;
+    const int before = server.connected;
+    REQUIRE(client.Connect(server.name) == COROIPC_OK);
+    REQUIRE(Eventually([&] { return server.connected > before; }));
+    CHECK_EQ(coroipcs_dispatch_send(server.last, 5, nullptr, 0), COROIPC_OK);
+    CHECK_EQ(coroipcs_disconnect(server.last, COROIPC_OK), COROIPC_INVALID_ARGUMENT);
+    CHECK_EQ(coroipcs_disconnect(server.last, COROIPC_STATUS_COUNT), COROIPC_INVALID_ARGUMENT);
+    CHECK_EQ(coroipcs_disconnect(server.last, said), COROIPC_OK);
+    // What was sent before it is still read.
+    coroipcc_dispatch dispatch;
+    CHECK_EQ(coroipcc_dispatch_receive(client.connection, kPatienceMs, &dispatch), COROIPC_OK);
+    CHECK_EQ(coroipcc_dispatch_release(client.connection), COROIPC_OK);
+    CHECK_EQ(coroipcc_dispatch_receive(client.connection, kPatienceMs, &dispatch), heard);
+    CHECK_EQ(coroipcc_state(client.connection), heard);
+  }
+}
+
+TEST("fds and mappings are what they were after many connections") {
+  Server server;
+  server.Start();
+  const auto cycle = [&] {
+    Client client;
+    REQUIRE(client.Connect(server.name) == COROIPC_OK);
+    CHECK(client.Echo(300000));
+    client.Close();
+  };
+  cycle();
+  CHECK(Eventually([&] { return server.Stats().connections == 0; }));
+  const int fds = OpenFds();
+  for (int i = 0; i < 30; ++i) cycle();
+  CHECK(Eventually([&] { return server.Stats().connections == 0; }));
+  CHECK(Eventually([&] { return OpenFds() <= fds; }));
+}
+
+// -- owed doorbells -------------------------------------------------------------------------------
+
+TEST("a doorbell that the kernel has no memory for is tried again, and not in circles") {
+  // The calling thread's send(2) fails from now on. A filter cannot be taken back, so a child does
+  // it, and the server stays asleep: the call ends by its time-out.
+  const pid_t child = fork();
+  if (child == 0) {
+    Server server;
+    server.options.wait = COROIPC_WAIT_SLEEP;
+    server.Start();
+    Client client;
+    client.options.wait = COROIPC_WAIT_SLEEP;
+    REQUIRE(client.Connect(server.name) == COROIPC_OK);
+    CHECK(client.Echo());
+    SleepMs(50);
+    // For this thread alone: the server's answers still ring.
+    if (!Deny(SYS_sendto, ENOBUFS)) _exit(77);
+    const clock_t before = clock();
+    CHECK_EQ(client.Call(kEcho, "x", 1, nullptr, 300), COROIPC_TIMED_OUT);
+    CHECK(clock() - before < CLOCKS_PER_SEC / 5);
+    coroipc_stats stats;
+    coroipcc_stats(client.connection, &stats, 0);
+    CHECK_EQ(stats.responses, 1u);
+    _exit(check_failures == 0 ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) SKIP("no seccomp");
+  CHECK_EQ(status, 0);
+}
