@@ -675,7 +675,10 @@ export class ClientConnection
         ? this.#received(result, RESPONSE)
         : scratch
           ? into.slice(0, result)
-          : into.subarray(0, result)
+          : // A view costs as much as the copy did: none where the answer fills it.
+            result === into.length
+            ? into
+            : into.subarray(0, result)
     return options?.full === true ? { payload: answer, status, sequence } : answer
   }
 
