@@ -326,7 +326,18 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
       buffer->granted = true;
     }
     // Refused while own buffers are with the server: the next answer brings one back.
-    if (status != COROIPC_OK && lent_ == 0) FailFirstLarge(status);
+    if (status != COROIPC_OK && lent_ == 0) {
+    // Free ones that are too small stand in the way of a larger one: they go back, then it is asked for again.
+    uint64_t spare = 0;
+    for (uint32_t i = 0; i < segments_max_; ++i) {
+      if (buffers_[i] == nullptr || buffers_[i]->owner != Owner::kFree) continue;
+      buffers_[i]->owner = Owner::kAway;
+      spare |= uint64_t{1} << i;
+    }
+    releases_owed_ |= spare;
+    if (spare == 0) FailFirstLarge(status);
+    SendReleases();
+  }
     if (phase_ == Phase::kOpen && (status == COROIPC_OK || lent_ == 0)) FlushBacklogs();
     return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
   }
