@@ -16,8 +16,7 @@ using coroipc::Wants;
 
 namespace {
 
-constexpr uint32_t kPoolSegments = 2;  // free segments that are kept for the next large message
-constexpr uint32_t kInternalSlot = 0;
+constexpr uint32_t kPoolSegments = 2;    // free segments that are kept for the next large message
 constexpr uint32_t kServerSegments = 2;  // indices that stay the server's for its own answers
 
 }  // namespace
@@ -316,7 +315,7 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
   }
   const uint32_t slot = coroipc::SlotOf(header.correlation);
   const uint16_t generation = coroipc::GenerationOf(header.correlation);
-  if (slot == kInternalSlot) {
+  if (slot == coroipc::kQueueSlot) {
     if (!want_pending_ || generation != want_generation_) return Fail(COROIPC_PROTOCOL);
     if (buffer != nullptr && bytes != want_bytes_) return Fail(COROIPC_PROTOCOL);
     want_pending_ = false;
@@ -339,6 +338,9 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
     SendReleases();
   }
     if (phase_ == Phase::kOpen && (status == COROIPC_OK || lent_ == 0)) FlushBacklogs();
+    // It may have come late, when the message had found another one.
+    if (phase_ == Phase::kOpen && buffer != nullptr && buffer->owner == Owner::kFree)
+      TakeBack(*buffer);
     return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
   }
   if (!slots_.valid(slot)) return Fail(COROIPC_PROTOCOL);
@@ -499,7 +501,7 @@ Status coroipcc_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   want.kind = COROIPC_RECORD_SEGMENT_WANT;
   // No slot: all may be taken by requests that wait for this very segment. Buffers that callers
   // want have automatic slots, so that a chosen one is free to name it.
-  want.correlation = coroipc::Correlation(kInternalSlot, ++want_generation_);
+  want.correlation = coroipc::Correlation(coroipc::kQueueSlot, ++want_generation_);
   // Past the backlog: its first waits for exactly this.
   coroipc::RingWriter& ring = out_[kRequest].ring;
   uint8_t* payload = nullptr;

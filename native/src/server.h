@@ -99,6 +99,9 @@ struct coroipcs_connection final : coroipc::Connection {
   bool drain_wanted = false;
   bool rate_paused = false;
   bool grant_waits = false;  // for room on the socket
+  // A queued message of the client's waits for a segment: its WANT.
+  bool want_waits = false;
+  uint32_t want_correlation = 0, want_bytes = 0;
   int policy = COROIPCS_POLICY_ERROR;
   uint32_t rate = 0;  // requests per second, 0 = any
   uint64_t rate_filled_ns = 0;
@@ -160,6 +163,8 @@ struct coroipcs_connection final : coroipc::Connection {
   Taken DeliverRequest(const coroipc_record& header, const uint8_t* payload, coroipc::Sink& sink);
   Taken Fail(coroipc::Status why);
   coroipc::Status Grant(const coroipc_record& header, const uint8_t* payload);
+  coroipc::Status GrantSegment(uint32_t correlation, uint32_t bytes);
+  void OnFlush() override;
   void Refill();
   bool Overflowing() const;
 

@@ -392,6 +392,9 @@ coroipcs_connection::Taken coroipcs_connection::DeliverRequest(const coroipc_rec
     if (buffer != nullptr) {
       buffer->owner = buffer->users.load() == 0 ? Owner::kFree : Owner::kUsed;
       buffer->granted = false;
+      // Somebody may wait for just that: the next turn looks.
+      if (out_[kResponse].waits_segment || out_[kDispatch].waits_segment || want_waits)
+        loop_.MarkReady(*this);
     }
     return Taken::kYes;
   }

@@ -113,13 +113,27 @@ Status coroipcs_connection::Grant(const coroipc_record& header, const uint8_t* p
   if (header.bytes != sizeof bytes) return COROIPC_PROTOCOL;
   if (draining()) return COROIPC_OK;  // nobody is there to take it
   coroipc::CopyIn(&bytes, payload, sizeof bytes);
+  return GrantSegment(header.correlation, bytes);
+}
+
+// OK: granted, refused, or kept until there is one. AGAIN: no room on the socket, later.
+Status coroipcs_connection::GrantSegment(uint32_t correlation, uint32_t bytes) {
   coroipc_record grant = {};
   grant.kind = COROIPC_RECORD_SEGMENT_GRANT;
-  grant.correlation = header.correlation;
+  grant.correlation = correlation;
   coroipc_buffer* buffer = nullptr;
   Status status =
       bytes == 0 || bytes > message_bytes_ ? COROIPC_TOO_LARGE : AcquireSegment(bytes, &buffer);
-  if (status == COROIPC_AGAIN) status = COROIPC_LIMIT;
+  if (status == COROIPC_AGAIN) {
+    // Some come back. A queued message waits for that, one at a time; a caller is told at once.
+    if (coroipc::SlotOf(correlation) == coroipc::kQueueSlot && !want_waits) {
+      want_waits = true;
+      want_correlation = correlation;
+      want_bytes = bytes;
+      return COROIPC_OK;
+    }
+    status = COROIPC_LIMIT;
+  }
   if (status == COROIPC_OK && Share(*buffer) != COROIPC_OK) {
     buffer->owner = Owner::kFree;
     grant_waits = true;
@@ -138,6 +152,17 @@ Status coroipcs_connection::Grant(const coroipc_record& header, const uint8_t* p
   grant.flags = COROIPC_FLAG_SEGMENT;
   const struct iovec part = {const_cast<coroipc_segment_reference*>(&reference), sizeof reference};
   return Send(kResponse, grant, &part, 1, sizeof reference);
+}
+
+void coroipcs_connection::OnFlush() {
+  if (!want_waits || draining()) return;
+  want_waits = false;
+  const Status status = GrantSegment(want_correlation, want_bytes);
+  if (status == COROIPC_AGAIN) {
+    want_waits = true;
+  } else if (status != COROIPC_OK && phase_ == Phase::kOpen) {
+    End(status);
+  }
 }
 
 bool coroipcs_connection::Owns(const coroipc_buffer* buffer) const {

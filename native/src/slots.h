@@ -20,6 +20,10 @@ inline constexpr uint32_t Correlation(uint32_t slot, uint16_t generation) {
   return slot | (static_cast<uint32_t>(generation) << 16);
 }
 
+// The slot of a WANT that is not a caller's but a queued message's: no caller's WANT has one of the
+// chosen slots, so that it takes none from anybody. The server lets it wait for a segment.
+inline constexpr uint32_t kQueueSlot = 0;
+
 // Grows as higher slots are used: most connections never have more than a few in flight.
 template <typename Entry>
 class SlotTable {

@@ -273,6 +273,29 @@ TEST("wants of nothing, of too much and of too many are refused, not punished") 
   CHECK_EQ(codes[COROIPC_LIMIT], 4);
 }
 
+TEST("one want of a queued message waits for a segment, a second one is refused") {
+  Scene scene;
+  scene.server.options.segments = 1;
+  scene.Start();
+  RawClient client;
+  REQUIRE(client.Connect(scene.server.name) == COROIPC_OK);
+  REQUIRE(Eventually([&] { return scene.server.connected == 2; }));
+  coroipc_buffer* buffer = nullptr;
+  REQUIRE(coroipcs_buffer_alloc(scene.server.last, 5000, &buffer) == COROIPC_OK);
+  const uint32_t want = 70000;
+  for (const uint16_t generation : {uint16_t{1}, uint16_t{2}}) {
+    client.Put(Record(COROIPC_RECORD_SEGMENT_WANT, Correlation(0, generation)), &want, sizeof want);
+  }
+  coroipc_record grant = {};
+  REQUIRE(client.Take(client.response, &grant, nullptr));
+  CHECK_EQ(grant.correlation, Correlation(0, 2));
+  CHECK_EQ(grant.status, COROIPC_LIMIT);
+  coroipc_buffer_release(buffer);
+  REQUIRE(client.Take(client.response, &grant, nullptr));
+  CHECK_EQ(grant.correlation, Correlation(0, 1));
+  CHECK_EQ(grant.status, COROIPC_OK);
+}
+
 TEST("a lie in a record that waits behind good ones ends the connection after them") {
   Scene scene;
   scene.Start();

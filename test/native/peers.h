@@ -120,8 +120,8 @@ class Server {
                                        void*) -> coroipcs_handler_fn { return Handle; };
     options.callbacks.connected = [](coroipcs_connection* connection, void* context) {
       auto* const self = static_cast<Server*>(context);
-      ++self->connected;
       self->last = connection;
+      ++self->connected;
     };
     options.callbacks.disconnected = [](coroipcs_connection*, coroipc_status why, void* context) {
       auto* const self = static_cast<Server*>(context);

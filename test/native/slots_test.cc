@@ -34,9 +34,9 @@ TEST("slots are valid up to twice the requests in flight, at every size") {
     CHECK(!table.valid(0xffffffff));
     // The edges of both ranges are slots of their own.
     const uint32_t edges[] = {0, in_flight - 1, in_flight, 2 * in_flight - 1};
+    for (const uint32_t slot : edges) table.at(slot).value = static_cast<int>(slot) + 1;
     std::set<Entry*> seen;
     for (const uint32_t slot : edges) seen.insert(&table.at(slot));
-    for (const uint32_t slot : edges) table.at(slot).value = static_cast<int>(slot) + 1;
     for (const uint32_t slot : edges) CHECK_EQ(table.at(slot).value, slot + 1);
     CHECK_EQ(seen.size(), in_flight == 1 ? 2u : 4u);
   }

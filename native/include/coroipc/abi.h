@@ -169,7 +169,10 @@ struct coroipc_control {
  *  A record never wraps: one that does not fit before the end of the ring is preceded by a pad
  * record (kind PAD; only its first 8 bytes exist; `bytes` counts everything after them to the
  * ring's end). A record with its header is at most half a ring; a larger payload lies in a segment
- * and the record carries a struct coroipc_segment_reference (flag SEGMENT). */
+ * and the record carries a struct coroipc_segment_reference (flag SEGMENT).
+ *
+ *  A SEGMENT_WANT whose correlation names slot 0 is for a queued message: the server grants when a
+ *  segment comes back. Any other one is a caller's and is refused at once. */
 struct coroipc_record {
   uint32_t bytes;       /* payload bytes that follow this header */
   uint16_t id;          /* request or dispatch id; 0 elsewhere */
