@@ -335,6 +335,13 @@ napi_value FlowControl(napi_env env, napi_callback_info info) {
   return call.Return(connection == nullptr ? 0 : coroipcc_flow_control(connection));
 }
 
+napi_value GivenUp(napi_env env, napi_callback_info info) {
+  const ClientCall<2> call(env, info);
+  coroipcc_connection* connection = call.connection();
+  return call.Return(connection == nullptr ? 0
+                                           : static_cast<int32_t>(coroipcc_given_up(connection)));
+}
+
 napi_value ConnectionFd(napi_env env, napi_callback_info info) {
   const ClientCall<2> call(env, info);
   coroipcc_connection* connection = call.connection();
@@ -426,6 +433,7 @@ void AddClientNatives(std::vector<Native>& natives) {
                                  {"disconnect", Disconnect},
                                  {"state", State},
                                  {"flowControl", FlowControl},
+                                 {"givenUp", GivenUp},
                                  {"connectionFd", ConnectionFd},
                                  {"dispatchFlow", DispatchFlow},
                                  {"call", Call},

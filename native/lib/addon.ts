@@ -315,6 +315,8 @@ export interface Addon {
   /** 0 open, else the status that ended it. */
   state(loop: number, connection: number): number
   flowControl(loop: number, connection: number): number
+  /** Blocking requests that ended without the answer, which still takes a place in flight. */
+  givenUp(loop: number, connection: number): number
   connectionFd(loop: number, connection: number): number
   dispatchFlow(loop: number, connection: number, on: boolean): void
   /**

@@ -34,9 +34,14 @@ void coroipcc_group::OnTimer() {
 }
 
 void coroipcc_group::OnEventTaken(const coroipc_entry& row) {
-  if (row.kind != COROIPC_KIND_ROOM) return;
-  if (Connection* const connection = at(row.connection); connection != nullptr)
-    static_cast<coroipcc_connection*>(connection)->RoomTold();
+  const bool room = row.kind == COROIPC_KIND_ROOM;
+  if (!room && (row.kind != COROIPC_KIND_SLOT_FREE || row.correlation != COROIPC_SLOT_ANY)) return;
+  auto* const connection = static_cast<coroipcc_connection*>(at(row.connection));
+  if (connection == nullptr) return;
+  if (room)
+    connection->RoomTold();
+  else
+    connection->SlotTold();
 }
 
 uint64_t coroipcc_group::WorthLookingNs() const { return awaited != 0 ? 200000 : 60000; }

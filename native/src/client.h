@@ -110,6 +110,8 @@ struct coroipcc_connection final : coroipc::Connection {
   bool QueueFull() const { return out_[0].backlog.bytes() >= options.queue_bytes; }
   void WantRoom() { room_wanted_ = true; }
   void RoomTold() { room_row_ = false; }
+  void SlotTold() { slot_row_ = false; }
+  uint32_t given_up() const { return given_up_; }
 
   // -- waiting --
   template <typename Done>
@@ -181,6 +183,7 @@ struct coroipcc_connection final : coroipc::Connection {
   coroipc::Status Resolve(const coroipc_record& header, const uint8_t** payload, uint32_t* bytes,
                           coroipc_buffer** buffer, uint32_t* offset);
   void FreeSlot(uint32_t slot, coroipc::Pending& pending);
+  void TellSlotFree();
   coroipc_buffer* BestFree(uint32_t bytes);
   void TakeBack(coroipc_buffer& buffer);
   void SendReleases();
@@ -217,6 +220,8 @@ struct coroipcc_connection final : coroipc::Connection {
   bool room_wanted_ = false;
   uint64_t releases_owed_ = 0;  // a bit for each segment that goes back to the server
   bool room_row_ = false;       // a ROOM row waits to be received
+  uint32_t given_up_ = 0;       // requests in the library's slots that nobody waits for any more
+  bool slot_row_ = false;       // a SLOT_FREE row for one of them waits to be received
   uint64_t flow_told_ = 0;      // what the last row said
   std::deque<coroipc::Kept> kept_answers_, kept_dispatches_;
   uint64_t kept_dispatch_bytes_ = 0;

@@ -242,6 +242,12 @@ coroipc_status coroipcc_cancel(struct coroipcc_connection* connection, uint32_t 
   return status;
 }
 
+uint32_t coroipcc_given_up(const struct coroipcc_connection* connection) {
+  if (connection->forked()) return 0;
+  Guard guard(connection->group);
+  return connection->given_up();
+}
+
 coroipc_status coroipcc_buffer_alloc_start(struct coroipcc_connection* connection, uint32_t bytes,
                                            uint32_t* correlation) {
   if (connection->forked()) return COROIPC_FORKED;

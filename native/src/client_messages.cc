@@ -176,6 +176,17 @@ void coroipcc_connection::FreeSlot(uint32_t slot, Pending& pending) {
   if (slot >= requests_in_flight_) free_slots_.push_back(slot);
 }
 
+// One row says it for all: who only blocks never fetches any.
+void coroipcc_connection::TellSlotFree() {
+  --given_up_;
+  if (slot_row_) return;
+  slot_row_ = true;
+  coroipc_entry row = Row(COROIPC_KIND_SLOT_FREE);
+  row.correlation = COROIPC_SLOT_ANY;
+  loop_.PushEvent(row);
+  loop_.MarkReady(*this);
+}
+
 coroipcc_connection::Taken coroipcc_connection::DeliverResponse(const coroipc_record& header,
                                                                 const uint8_t* payload,
                                                                 coroipc::Sink& sink) {
@@ -200,6 +211,8 @@ coroipcc_connection::Taken coroipcc_connection::DeliverResponse(const coroipc_re
       const coroipc::Sink::Put put = sink.Add(row, nullptr, 0);
       if (put == coroipc::Sink::Put::kFull) return Taken::kFull;
       if (put == coroipc::Sink::Put::kNoMemory) return Fail(COROIPC_NO_MEMORY);
+    } else {
+      TellSlotFree();
     }
     ++stats_.late_responses;
   } else if (pending.wants == Wants::kRow) {
@@ -326,17 +339,18 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
     }
     // Refused while own buffers are with the server: the next answer brings one back.
     if (status != COROIPC_OK && lent_ == 0) {
-    // Free ones that are too small stand in the way of a larger one: they go back, then it is asked for again.
-    uint64_t spare = 0;
-    for (uint32_t i = 0; i < segments_max_; ++i) {
-      if (buffers_[i] == nullptr || buffers_[i]->owner != Owner::kFree) continue;
-      buffers_[i]->owner = Owner::kAway;
-      spare |= uint64_t{1} << i;
+      // Free ones that are too small stand in the way of a larger one: they go back, then it is
+      // asked for again.
+      uint64_t spare = 0;
+      for (uint32_t i = 0; i < segments_max_; ++i) {
+        if (buffers_[i] == nullptr || buffers_[i]->owner != Owner::kFree) continue;
+        buffers_[i]->owner = Owner::kAway;
+        spare |= uint64_t{1} << i;
+      }
+      releases_owed_ |= spare;
+      if (spare == 0) FailFirstLarge(status);
+      SendReleases();
     }
-    releases_owed_ |= spare;
-    if (spare == 0) FailFirstLarge(status);
-    SendReleases();
-  }
     if (phase_ == Phase::kOpen && (status == COROIPC_OK || lent_ == 0)) FlushBacklogs();
     // It may have come late, when the message had found another one.
     if (phase_ == Phase::kOpen && buffer != nullptr && buffer->owner == Owner::kFree)
@@ -410,10 +424,14 @@ bool coroipcc_connection::OnUnsendable(coroipc_record& header, Status why) {
     pending.waiter->code = why;
     pending.waiter->done = true;
     Finished();
-  } else if (pending.wants == Wants::kLate && slot < requests_in_flight_) {
-    coroipc_entry row = Row(COROIPC_KIND_SLOT_FREE);
-    row.correlation = slot;
-    loop_.PushEvent(row);
+  } else if (pending.wants == Wants::kLate) {
+    if (slot < requests_in_flight_) {
+      coroipc_entry row = Row(COROIPC_KIND_SLOT_FREE);
+      row.correlation = slot;
+      loop_.PushEvent(row);
+    } else {
+      TellSlotFree();
+    }
   }
   stats_.in_flight = --in_flight_;
   --group.awaited;
@@ -598,6 +616,7 @@ Status coroipcc_connection::Cancel(uint32_t slot, uint32_t correlation, bool by_
   pending.waiter = nullptr;
   ++stats_.cancelled;
   if (!request) return COROIPC_OK;
+  if (slot >= requests_in_flight_) ++given_up_;
   coroipc_record header = {};
   header.kind = COROIPC_RECORD_CANCEL;
   header.correlation = coroipc::Correlation(slot, pending.generation);

@@ -215,6 +215,22 @@ t.test('a slot is not used again before its late answer came', async (t) => {
   }
 })
 
+t.test('a blocking call that timed out holds a place: requests wait for it', async (t) => {
+  await using connection = await open({ requestsInFlight: 2 })
+  for (let round = 0; round < 5; round++) {
+    t.throws(() => connection.requestSync(14, '40', { timeoutMs: 5 }), {
+      code: 'ERR_COROIPC_TIMED_OUT',
+    })
+    t.throws(() => connection.requestSync(14, '30', { timeoutMs: 5 }), {
+      code: 'ERR_COROIPC_TIMED_OUT',
+    })
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, i) => connection.request(0, `${round}-${i}`)),
+    )
+    t.ok(answers.every((answer, i) => text(answer) === `${round}-${i}`))
+  }
+})
+
 t.test('a deadline covers the wait for a turn as well', async (t) => {
   await using connection = await open({ requestsInFlight: 1 })
   const first = connection.request(14, '80')

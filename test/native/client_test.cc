@@ -296,6 +296,38 @@ TEST("a cancelled row frees its slot by the late answer, not before") {
   client.Close();
 }
 
+TEST("a blocking call that was given up counts as in flight until its late answer") {
+  std::mutex mutex;
+  std::vector<std::pair<coroipcs_connection*, uint32_t>> held;
+  Server server;
+  server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
+    const std::lock_guard lock(mutex);
+    held.emplace_back(connection, request->correlation);
+  };
+  server.Start();
+  Group group;
+  Client client;
+  REQUIRE(client.Connect(server.name, group.group) == COROIPC_OK);
+  for (int i = 0; i < 2; ++i) {
+    CHECK_EQ(coroipcc_request(client.connection, 100, nullptr, 0, 1, nullptr, 0, nullptr),
+             COROIPC_TIMED_OUT);
+  }
+  CHECK_EQ(coroipcc_given_up(client.connection), 2u);
+  CHECK(Eventually([&] {
+    const std::lock_guard lock(mutex);
+    return held.size() == 2;
+  }));
+  for (const auto& [connection, correlation] : held) {
+    CHECK_EQ(coroipcs_response_send(connection, correlation, COROIPC_OK, 0, nullptr, 0),
+             COROIPC_OK);
+  }
+  const std::vector<Row> rows = group.Until(COROIPC_KIND_SLOT_FREE);
+  REQUIRE(!rows.empty());
+  CHECK_EQ(rows.back().entry.correlation, COROIPC_SLOT_ANY);
+  CHECK(Eventually([&] { return coroipcc_given_up(client.connection) == 0; }));
+  client.Close();
+}
+
 TEST("a slot's generation goes round and round") {
   Server server;
   server.options.requests_in_flight = 1;

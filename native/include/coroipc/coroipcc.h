@@ -185,9 +185,13 @@ COROIPC_API coroipc_status coroipcc_request_send_buffer(struct coroipcc_connecti
 COROIPC_API coroipc_status coroipcc_send(struct coroipcc_connection* connection, uint16_t id,
                                          const struct iovec* payload, uint32_t count);
 /* Gives the request up: its answer is dropped when it comes (KIND_SLOT_FREE then says that its slot
- * is usable again), the server is told. */
+ * is usable again), the server is told. Until then it counts as in flight. */
 COROIPC_API coroipc_status coroipcc_cancel(struct coroipcc_connection* connection,
                                            uint32_t correlation);
+/* Requests without a slot of the caller's choosing that were given up (a blocking call's deadline,
+ * coroipcc_cancel) and whose answer has not come: so many fewer can be in flight. KIND_SLOT_FREE
+ * with COROIPC_SLOT_ANY says that there are fewer now. */
+COROIPC_API uint32_t coroipcc_given_up(const struct coroipcc_connection* connection);
 /* Asks for a buffer; KIND_BUFFER with this correlation follows. */
 COROIPC_API coroipc_status coroipcc_buffer_alloc_start(struct coroipcc_connection* connection,
                                                        uint32_t bytes, uint32_t* correlation);

@@ -108,11 +108,14 @@ enum coroipc_kind {
   COROIPC_KIND_CONNECT_FAILED = 21, /* group: `argument` = coroipc_status; last entry */
   COROIPC_KIND_BUFFER =
       22, /* group: buffer of `correlation` is there; `segment`, `argument` = status */
-  COROIPC_KIND_SLOT_FREE =
-      23, /* group: the late answer of a cancelled request came; slot reusable */
+  COROIPC_KIND_SLOT_FREE = 23, /* group: the late answer of a cancelled request came; `correlation`
+                                  = its slot, reusable */
   COROIPC_KIND_AUTHORIZE_ENDED = 24, /* server: the peer left, or the wait for authorize ended */
   COROIPC_KIND_ROOM = 25             /* group: queued requests have drained; FULL is over */
 };
+
+/* In SLOT_FREE: one or more of the slots that the library chose; coroipcc_given_up counts them. */
+#define COROIPC_SLOT_ANY UINT32_MAX
 
 #define COROIPC_IN_ARENA 0u
 /* The payload is blocks[row]: owned by the receiver, coroipc_block_free. */

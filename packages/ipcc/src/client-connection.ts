@@ -89,6 +89,8 @@ interface Allocation {
 }
 
 const EMPTY = new Uint8Array(0)
+/** In SLOT_FREE: slots of blocking calls, which are not in this table. */
+const SLOT_ANY = -1
 const RESPONSE = 0
 const DISPATCH = 1
 const clearChecks = { clear: boolean }
@@ -514,7 +516,8 @@ export class ClientConnection
   }
 
   slotFree(slot: number): void {
-    this.#table.slotFree(slot)
+    if (slot === SLOT_ANY) this.#table.reserved = addon.givenUp(this.#handle, this.#number)
+    else this.#table.slotFree(slot)
     if (this.#queue.length > 0) this.#drain()
   }
 
@@ -1030,6 +1033,7 @@ export class ClientConnection
 
   /** The error of a negative result of a blocking native. */
   #callError(result: number, subject: string): IpcError {
+    this.#table.reserved = addon.givenUp(this.#handle, this.#number)
     if (-result === Status.SYSTEM || -result === Status.NO_MEMORY)
       return nativeError(result, { subject })
     return this.#answerError(-result, subject, this.#group.loop.words[Word.status] as number)

@@ -70,6 +70,8 @@ export class PendingTable {
   readonly #free: number[] = []
   readonly #capacity: number
   #waiting = 0
+  /** Places in flight that are taken outside of this table: blocking calls that were given up. */
+  reserved = 0
 
   constructor(capacity: number) {
     this.#capacity = capacity
@@ -82,7 +84,7 @@ export class PendingTable {
 
   /** True while a slot can be taken. */
   get room(): boolean {
-    return this.#free.length > 0 || this.#slots.length < this.#capacity
+    return this.#slots.length - this.#free.length + this.reserved < this.#capacity
   }
 
   /** Gives the request a slot; there must be room. */
