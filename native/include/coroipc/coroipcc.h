@@ -137,9 +137,9 @@ COROIPC_API coroipc_status coroipcc_stats(struct coroipcc_connection* connection
 /* Sends a gathered request and waits for its answer, copied into `into` (at most into_bytes).
  * Returns the answer's code: OK, or what the server answered (NO_HANDLER, RETRY, REFUSED, ...), or
  * TIMED_OUT, ABORTED, PEER_DEAD, UNKNOWN_OUTCOME, DISCONNECTED, TOO_LARGE (nothing was sent),
- * LIMIT (too many in flight), LEASE_HELD, FORKED. An answer larger than into_bytes is kept:
- * TOO_LARGE with response->bytes set and response->data the whole answer, until
- * coroipcc_response_release. */
+ * LIMIT (as many in flight as may be, until the deadline), LEASE_HELD, FORKED. An answer larger
+ * than into_bytes is kept: TOO_LARGE with response->bytes set and response->data the whole answer,
+ * until coroipcc_response_release. */
 COROIPC_API coroipc_status coroipcc_request(struct coroipcc_connection* connection, uint16_t id,
                                             const struct iovec* payload, uint32_t count,
                                             int32_t timeout_ms, void* into, uint32_t into_bytes,

@@ -204,7 +204,7 @@ COROIPC_API coroipc_status coroipcs_wait(struct coroipcs_server* server, int tim
  * receiver's reference given back by coroipcs_connection_release; NULL if there is none. */
 COROIPC_API struct coroipcs_connection* coroipcs_connection_at(struct coroipcs_server* server,
                                                                uint32_t number);
-/* Iteration; each result is held: release it. */
+/* Iteration; each result is held: release it. `previous` is not released by `next`. */
 COROIPC_API struct coroipcs_connection* coroipcs_connection_first(struct coroipcs_server* server);
 COROIPC_API struct coroipcs_connection* coroipcs_connection_next(
     struct coroipcs_server* server, struct coroipcs_connection* previous);
