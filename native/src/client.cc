@@ -22,6 +22,7 @@ using coroipc::Wants;
 namespace {
 
 constexpr uint32_t kRetryMsMax = 20;
+constexpr uint32_t kRaisedBytesMax = 1u << 20;
 
 }  // namespace
 
@@ -170,6 +171,12 @@ Status coroipcc_connection::TakeReply() {
     segment_.Unmap();
     return header;
   }
+  // A server may raise a wish to its own floor; not to what this side could not bear.
+  if (options.message_bytes != 0 &&
+      reply.message_bytes_max > std::max(options.message_bytes, kRaisedBytesMax)) {
+    segment_.Unmap();
+    return COROIPC_PROTOCOL;
+  }
   request_ring_bytes_ = reply.request_ring_bytes;
   response_ring_bytes_ = reply.response_ring_bytes;
   dispatch_ring_bytes_ = reply.dispatch_ring_bytes;
@@ -287,7 +294,7 @@ void coroipcc_connection::OnEnded(Status why) {
     pending.wants = Wants::kNothing;
   });
   group.awaited -= in_flight_;
-  in_flight_ = 0;
+  in_flight_ = given_up_ = 0;
   coroipc_entry row = Row(COROIPC_KIND_DISCONNECTED);
   row.argument = static_cast<uint32_t>(why);
   loop_.PushEvent(row);

@@ -23,6 +23,7 @@ enum class Wants : uint8_t {
   kRow,           // an answer, by receive
   kBlockingCall,  // an answer, by the caller that waits
   kLate,          // an answer that nobody waits for any more
+  kLateBuffer,    // a granted buffer that nobody waits for any more
   kBufferRow,     // a granted buffer, by receive
   kBufferCall,    // a granted buffer, by the caller that waits
 };

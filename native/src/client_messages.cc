@@ -361,7 +361,7 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
   Pending& pending = slots_.at(slot);
   const Wants wants = pending.wants;
   if (pending.generation != generation ||
-      (wants != Wants::kBufferRow && wants != Wants::kBufferCall && wants != Wants::kLate)) {
+      (wants != Wants::kBufferRow && wants != Wants::kBufferCall && wants != Wants::kLateBuffer)) {
     return Fail(COROIPC_PROTOCOL);
   }
   if (buffer != nullptr) {
@@ -612,7 +612,7 @@ Status coroipcc_connection::Cancel(uint32_t slot, uint32_t correlation, bool by_
     return COROIPC_INVALID_ARGUMENT;
   }
   const bool request = pending.wants == Wants::kRow || pending.wants == Wants::kBlockingCall;
-  pending.wants = Wants::kLate;
+  pending.wants = request ? Wants::kLate : Wants::kLateBuffer;
   pending.waiter = nullptr;
   ++stats_.cancelled;
   if (!request) return COROIPC_OK;

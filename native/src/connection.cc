@@ -14,7 +14,7 @@ namespace coroipc {
 namespace {
 constexpr int kSocketMessagesPerTurn = 16;  // a peer that rings for ever costs this much a turn
 constexpr int kSocketTurnsForSegment = 64;
-constexpr uint64_t kOwedRetryNs = kMillisecond;
+constexpr uint64_t kBatchBlockBytesMax = 8u << 20;  // one message more than this, at most
 }  // namespace
 
 Sink::Put BatchSink::Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) {
@@ -41,8 +41,11 @@ Sink::Put BatchSink::Add(const coroipc_entry& row, const uint8_t* payload, uint3
   }
   // A small one waits for the receiver's next arena, if this turn brought anything at all.
   if (bytes < COROIPC_BLOCK_BYTES && batch.count != 0) return Put::kFull;
+  // Many small records can name one large segment: what they become here is bounded for each batch.
+  if (block_bytes_ != 0 && block_bytes_ + bytes > kBatchBlockBytesMax) return Put::kFull;
   void* const block = BlockAllocate(bytes);
   if (block == nullptr) return Put::kNoMemory;
+  block_bytes_ += bytes;
   CopyIn(block, payload, bytes);
   entry = row;
   entry.bytes = bytes;
@@ -137,10 +140,9 @@ void Connection::Ring() {
   OweDoorbell();  // the sleep word is taken and no byte is pending
 }
 
-void Connection::OweDoorbell() {
-  if (doorbell_owed_) return;
+void Connection::OweDoorbell(uint64_t retry_ns) {
   doorbell_owed_ = true;
-  loop_.DoorbellOwed(NowNs() + kOwedRetryNs);
+  loop_.DoorbellOwed(NowNs() + retry_ns);
 }
 
 void Connection::RetryDoorbell() {
@@ -282,6 +284,7 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
   if (phase_ == Phase::kEnded) return false;
   if (phase_ != Phase::kOpen) return HandshakeTurn(sink);
   TakeReturnedBuffers();
+  if (phase_ != Phase::kOpen) return false;  // what it flushed may have met a broken ring
   if (socket_unread_ && !hangup_) {
     if (const Status status = DrainSocket(); status != COROIPC_OK) {
       End(status);
@@ -300,7 +303,11 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
   }
   bool worked = false;
   for (uint32_t i = 0; i < in_count_; ++i) {
-    const uint32_t limit = final_ ? cap : TurnCap(i, cap);
+    const uint32_t limit = final_ ? FinalCap() : TurnCap(i, cap);
+    if (final_ && limit == 0) {  // what is left is not read any more
+      more = false;
+      continue;
+    }
     for (uint32_t n = 0; Reads(i); ++n) {
       if (limit != 0 && n == limit) {
         more |= in_[i].Ready();
@@ -330,7 +337,7 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
   if (final_) {
     bool done = !more;
     for (uint32_t i = 0; i < in_count_; ++i) {
-      if (Reads(i) && in_[i].seen_bytes() != 0) done = false;
+      if (Reads(i) && in_[i].seen_bytes() != 0 && FinalCap() != 0) done = false;
     }
     if (done) End(HangUpReason());
     return !done;
@@ -408,7 +415,6 @@ Status Connection::Write(Outbound& out, coroipc_record header, const struct iove
       }
       return status;
     }
-    Gather(buffer->segment.data(), parts, count);
     offset = 0;
   }
   if (const Status status = Share(*buffer); status != COROIPC_OK) {
@@ -416,7 +422,6 @@ Status Connection::Write(Outbound& out, coroipc_record header, const struct iove
     if (status == COROIPC_AGAIN) {
       out.wants = 0;
       out.waits_segment = true;
-      OweDoorbell();
     }
     return status;
   }
@@ -426,6 +431,9 @@ Status Connection::Write(Outbound& out, coroipc_record header, const struct iove
     if (acquired) buffer->owner = Owner::kFree;
     return status;
   }
+  // Copied last, when nothing can come between any more: a peer that keeps its socket full must not
+  // make us copy the same message again and again.
+  if (acquired) Gather(buffer->segment.data(), parts, count);
   const coroipc_segment_reference reference = {buffer->index, offset, bytes, buffer->generation};
   std::memcpy(to, &reference, sizeof reference);
   header.bytes = sizeof reference;

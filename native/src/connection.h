@@ -18,6 +18,7 @@
 
 #include "buffer.h"
 #include "channel.h"
+#include "clock.h"
 #include "credentials.h"
 #include "fd.h"
 #include "fork_guard.h"
@@ -51,6 +52,7 @@ class BatchSink final : public Sink {
 
  private:
   coroipc_batch* batch_;
+  uint64_t block_bytes_ = 0;
 };
 
 class Connection {
@@ -109,8 +111,9 @@ class Connection {
   Connection* list_previous = nullptr;
   uint8_t priority = 1;
   bool socket_watched = false, pidfd_watched = false;
-  bool touched = false;    // written to by the batch that is being sent
-  uint64_t active_ns = 0;  // when it last had work
+  bool write_watched = false;  // the poll says when the socket has room again
+  bool touched = false;        // written to by the batch that is being sent
+  uint64_t active_ns = 0;      // when it last had work
 
   virtual ~Connection();
 
@@ -127,7 +130,8 @@ class Connection {
   virtual void OnBacklogEmpty(uint32_t out) = 0;
   // A segment of at least `bytes` for a large message, kUsed afterwards. AGAIN: wait.
   virtual Status AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) = 0;
-  // Before a record names it: the peer must have its fd. AGAIN: no room on the socket, later.
+  // Before a record names it: the peer must have its fd. AGAIN: no room on the socket; it has seen
+  // to a turn when there is.
   virtual Status Share(coroipc_buffer& buffer) = 0;
   // A queued large message can never get its segment. True: its header, changed now, is sent
   // without payload.
@@ -150,6 +154,8 @@ class Connection {
     (void)in;
     return cap;
   }
+  // The same after the peer's end. 0: what is left is not read.
+  virtual uint32_t FinalCap() { return 256; }
   virtual bool MoreToDo(Sink& sink) {
     (void)sink;
     return false;
@@ -174,7 +180,7 @@ class Connection {
   void DropBuffer(uint32_t index);
   coroipc_buffer* AddBuffer(uint32_t index, uint32_t generation, Segment segment);
   void Ring();
-  void OweDoorbell();
+  void OweDoorbell(uint64_t retry_ns = kMillisecond);
 
   Loop& loop_;
   const bool server_;
@@ -210,7 +216,6 @@ class Connection {
   bool doorbell_owed_ = false;
 
  private:
-  Status WriteFirst(Outbound& out, Outgoing& message);
   Status Write(Outbound& out, coroipc_record header, const struct iovec* parts, uint32_t count,
                uint32_t bytes, coroipc_buffer* buffer, uint32_t offset);
   bool BeginFinalDrain();

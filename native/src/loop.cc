@@ -129,6 +129,25 @@ void Loop::Unwatch(int fd, Source source, uint32_t number) {
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, &event);
 }
 
+bool Loop::WatchWritable(Connection& connection, bool on) {
+  if (connection.write_watched == on) return true;
+  if (!connection.socket_watched) return false;
+  const uint64_t cookie = Cookie(Source::kSocket, connection.number());
+  if (poll_ != nullptr) {
+    const int events = POLLIN | (on ? POLLOUT : 0);
+    if (poll_->dispatch_modify == nullptr ||
+        poll_->dispatch_modify(connection.socket(), events, cookie, poll_->context) != 0)
+      return false;
+  } else {
+    struct epoll_event event = {};
+    event.events = EPOLLIN | EPOLLRDHUP | (on ? EPOLLOUT : 0u);
+    event.data.u64 = cookie;
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, connection.socket(), &event) != 0) return false;
+  }
+  connection.write_watched = on;
+  return true;
+}
+
 void Loop::LookAtFds() {
   looked_at_fds_ = now_;
   if (poll_ != nullptr) return;  // the application looks
@@ -154,8 +173,8 @@ void Loop::HandleEvent(uint64_t cookie, uint32_t events) {
       return;
     case Source::kSocket:
       if (Connection* const connection = at(number); connection != nullptr) {
-        (void)events;  // readable or hung up: reading tells which
-        connection->SocketReadable();
+        if ((events & POLLOUT) != 0) (void)WatchWritable(*connection, false);
+        connection->SocketReadable();  // or hung up: reading tells which
         MarkReady(*connection);
       }
       return;
@@ -295,7 +314,7 @@ void Loop::Forget(Connection& connection) {
   Remove(connection);
   if (connection.socket_watched) Unwatch(connection.socket(), Source::kSocket, connection.number());
   if (connection.pidfd_watched) Unwatch(connection.pidfd(), Source::kPidfd, connection.number());
-  connection.socket_watched = connection.pidfd_watched = false;
+  connection.socket_watched = connection.pidfd_watched = connection.write_watched = false;
 }
 
 uint32_t Loop::Insert(Connection* connection) {

@@ -85,6 +85,8 @@ class Loop {
   void DeadlineAt(uint64_t deadline_ns);         // OnTimer runs at or after it
   Status Watch(int fd, Source source, uint32_t number, bool writable);
   void Unwatch(int fd, Source source, uint32_t number);
+  // Whether room on the connection's socket gives it a turn, once. False: the poll cannot say it.
+  bool WatchWritable(Connection& connection, bool on);
   // A row for the next receive; `block` is its payload, if any.
   void PushEvent(const coroipc_entry& row, void* block = nullptr) {
     events_.push_back({row, block});

@@ -72,6 +72,10 @@ void Segment::Unmap() {
   bytes_ = 0;
 }
 
+void Segment::Empty(size_t start) {
+  if (start < bytes_) (void)madvise(data_ + start, bytes_ - start, MADV_REMOVE);
+}
+
 Status Segment::Create(size_t bytes, bool prefault, Segment* segment, Fd* fd) {
   if (!IsSegmentSize(bytes)) return COROIPC_INVALID_ARGUMENT;
   Fd memory;

@@ -34,6 +34,8 @@ class Segment {
   size_t bytes() const { return bytes_; }
   bool mapped() const { return data_ != nullptr; }
   void Unmap();
+  // Frees the pages from `start` on; whoever has them mapped sees zeros. A favour that may fail.
+  void Empty(size_t start);
 
  private:
   uint8_t* data_ = nullptr;

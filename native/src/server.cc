@@ -139,6 +139,23 @@ bool coroipcs_server::EvictOldest() {
   return false;
 }
 
+// All places before `authorize` are taken: the uid that has most gives its oldest, if it has more
+// than the newcomer would have.
+bool coroipcs_server::EvictAuthorizing(const Account& newcomer) {
+  const Account* most = &newcomer;
+  for (const auto& [uid, account] : accounts) {
+    if (account.authorizing > most->authorizing) most = &account;
+  }
+  if (most->authorizing <= newcomer.authorizing + 1) return false;
+  for (coroipcs_connection* connection : pending) {
+    if (&connection->account == most && connection->phase() == Connection::Phase::kAuthorizing) {
+      connection->RefuseAndEnd(COROIPC_LIMIT);
+      return true;
+    }
+  }
+  return false;
+}
+
 void coroipcs_server::OnListenerReady() {
   coroipc_batch none = {};  // a handshake makes no rows but events
   coroipc::BatchSink sink(&none);

@@ -22,7 +22,8 @@ struct Account {
   uid_t uid = 0;
   uint32_t connections = 0;
   uint32_t handshakes = 0;
-  uint32_t objects = 0;  // connections that point here
+  uint32_t authorizing = 0;  // of the connections: wait for the verdict
+  uint32_t objects = 0;      // connections that point here
   uint64_t bytes = 0;
   uint64_t limit = 0;
 
@@ -82,6 +83,7 @@ struct coroipcs_server final : coroipc::Loop {
   coroipc::Account& AccountOf(uid_t uid);
   void Refuse(coroipc::Fd peer, coroipc::Status status);
   bool EvictOldest();
+  bool EvictAuthorizing(const coroipc::Account& newcomer);
   void RemovePending(coroipcs_connection* connection);
   void EndAll(coroipc::Status why);
 };
@@ -94,6 +96,7 @@ struct coroipcs_connection final : coroipc::Connection {
   bool ended_told = false;    // the application has its DISCONNECTED row ...
   bool own_released = false;  // ... and has given its own reference back
   bool announced = false;     // the application has seen a row of it
+  bool disconnected = false;  // by the application, whatever reason it gave
   bool authorizing = false;   // counted as one that waits for authorize
   bool trusted = false;
   bool drain_wanted = false;
@@ -105,7 +108,7 @@ struct coroipcs_connection final : coroipc::Connection {
   int policy = COROIPCS_POLICY_ERROR;
   uint32_t rate = 0;  // requests per second, 0 = any
   uint64_t rate_filled_ns = 0;
-  uint32_t tokens = 0;
+  uint32_t tokens = 0;  // in parts: kTokenParts make a request
   uint32_t backlog_limit = 0;
   uint64_t deadline_ns = coroipc::kNever;
   uint64_t charged = 0;  // bytes of the account: rings and segments
@@ -157,6 +160,8 @@ struct coroipcs_connection final : coroipc::Connection {
   void OnBufferReturned(coroipc_buffer& buffer) override;
   coroipc::Status OnSegmentMessage(const coroipc_segment_message& message, coroipc::Fd fd) override;
   uint32_t TurnCap(uint32_t in, uint32_t cap) override;
+  uint32_t FinalCap() override;
+  void Spend(uint32_t parts);
 
   coroipc::Status Establish();
   void RefuseAndEnd(coroipc::Status status);

@@ -224,6 +224,7 @@ coroipc_status coroipcs_disconnect(struct coroipcs_connection* connection, coroi
   Guard guard(connection->server);
   if (connection->phase() == Connection::Phase::kEnded) return connection->status();
   if (connection->phase() != Connection::Phase::kOpen) return COROIPC_INVALID_ARGUMENT;
+  connection->disconnected = true;
   connection->FlushNow();
   if (connection->phase() == Connection::Phase::kOpen) connection->End(why);
   connection->server.Wake();

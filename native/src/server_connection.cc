@@ -24,6 +24,7 @@ using coroipc::Status;
 namespace {
 
 constexpr uid_t kUnmappedUid = 65534;
+constexpr uint32_t kTokenParts = 4;  // what a request costs of a rate; any other record costs 1
 
 }  // namespace
 
@@ -98,7 +99,7 @@ bool coroipcs_connection::HandshakeTurn(coroipc::Sink& sink) {
     (void)Verdict(uid == geteuid() || uid == 0 ? COROIPC_OK : COROIPC_DENIED, false);
     return false;
   }
-  if (server.authorizing >= server.options.authorizing) {
+  if (server.authorizing >= server.options.authorizing && !server.EvictAuthorizing(account)) {
     RefuseAndEnd(COROIPC_LIMIT);
     return false;
   }
@@ -107,6 +108,7 @@ bool coroipcs_connection::HandshakeTurn(coroipc::Sink& sink) {
   --server.handshakes;
   --account.handshakes;
   ++server.authorizing;
+  ++account.authorizing;
   ++account.connections;
   deadline_ns = NowNs() + server.options.authorize_timeout_ms * kMillisecond;
   loop_.DeadlineAt(deadline_ns);
@@ -187,6 +189,7 @@ Status coroipcs_connection::Establish() {
   server.RemovePending(this);
   if (phase_ == Phase::kAuthorizing) {
     --server.authorizing;
+    --account.authorizing;
   } else {
     --server.handshakes;
     --account.handshakes;
@@ -221,6 +224,7 @@ void coroipcs_connection::OnEnded(Status why) {
     server.RemovePending(this);
     if (authorizing) {
       --server.authorizing;
+      --account.authorizing;
       --account.connections;
     } else {
       --server.handshakes;
@@ -235,18 +239,27 @@ void coroipcs_connection::OnEnded(Status why) {
     }
     return;
   }
-  if (why == COROIPC_PROTOCOL) {
+  const bool broken = why == COROIPC_PROTOCOL && !disconnected;
+  if (broken) {
     ++server.totals.protocol_errors;
     loop_.Log(40, "a client broke the protocol and was disconnected");
   }
   --server.established;
   --account.connections;
-  account.Discharge(charged + charged_backlog);
-  charged = charged_backlog = 0;
+  account.Discharge(charged_backlog);
+  charged_backlog = 0;
   stats_.connections = stats_.in_flight = stats_.flow_control = 0;
   stats_.backlog_messages = stats_.backlog_bytes = stats_.unsent_responses = 0;
   control_ = nullptr;
-  segment_.Unmap();
+  // Who left, or lied, reads no more: its pages go now, whatever it still has mapped, or a uid
+  // could keep more of our memory than it is charged for. What was lent to it in segments stays
+  // readable.
+  if (hangup_ || broken) segment_.Empty(COROIPC_CONTROL_BYTES);
+  if (broken) {
+    for (uint32_t i = 0; i < segments_max_; ++i) {
+      if (buffers_[i] != nullptr && buffers_[i]->users.load() == 0) buffers_[i]->segment.Empty(0);
+    }
+  }
   coroipc_entry row = Row(COROIPC_KIND_DISCONNECTED);
   row.id = service_;
   row.argument = static_cast<uint32_t>(why);
@@ -269,6 +282,8 @@ void coroipcs_connection::Release() {
   if (service_entry != nullptr) --service_entry->connections;
   coroipcs_server& owner = server;
   --account.objects;
+  account.Discharge(charged);
+  segment_.Unmap();
   // Its memory goes now; a server that sleeps frees the object itself only when it wakes.
   for (uint32_t i = 0; i < segments_max_; ++i) DropBuffer(i);
   loop_.Bury(*this);
@@ -290,26 +305,28 @@ bool coroipcs_connection::Overflowing() const {
 
 bool coroipcs_connection::Reads(uint32_t in) const {
   (void)in;
-  // A grant that waits for room on the socket is tried again by the doorbell's timer, not at once.
-  return draining() || (!rate_paused && !Overflowing() && !(grant_waits && doorbell_owed_));
+  // A grant that waits for room on the socket is tried again when there is some, not at once.
+  return draining() ||
+         (!rate_paused && !Overflowing() && !(grant_waits && (write_watched || doorbell_owed_)));
 }
 
 void coroipcs_connection::Refill() {
   if (rate == COROIPCS_RATE_OFF) return;
   const uint64_t now = NowNs();
-  const uint64_t burst = std::max<uint64_t>(1, rate / 20);
+  const uint64_t burst = std::max<uint64_t>(1, rate / 20) * kTokenParts;
+  const uint64_t parts = uint64_t{rate} * kTokenParts;
   // At most a second is looked back at: more cannot overflow, and fills any burst.
   const uint64_t passed = std::min<uint64_t>(now - rate_filled_ns, 1000000000u);
-  const uint64_t fresh = rate == 0 ? burst : passed * rate / 1000000000u;
+  const uint64_t fresh = rate == 0 ? burst : passed * parts / 1000000000u;
   if (tokens + fresh >= burst) {
     tokens = static_cast<uint32_t>(burst);
     rate_filled_ns = now;
   } else if (fresh != 0) {
     // What is left of a token counts for the next one, or the rate is never reached.
     tokens += static_cast<uint32_t>(fresh);
-    rate_filled_ns += fresh * 1000000000u / rate;
+    rate_filled_ns += fresh * 1000000000u / parts;
   }
-  const bool pause = rate != 0 && tokens == 0;
+  const bool pause = rate != 0 && tokens < kTokenParts;
   if (pause) loop_.DeadlineAt(now + std::max<uint64_t>(kMillisecond, 1000000000u / rate));
   if (pause != rate_paused) {
     rate_paused = pause;
@@ -334,8 +351,19 @@ uint32_t coroipcs_connection::TurnCap(uint32_t in, uint32_t cap) {
     return 1;
   }
   Refill();
-  return std::max(1u, std::min(turn, tokens));
+  return std::max(1u, std::min(turn, tokens / kTokenParts));
 }
+
+// A client that leaves must not get by that what its rate held back.
+uint32_t coroipcs_connection::FinalCap() {
+  if (rate == 0) return 256;
+  if (rate == COROIPCS_RATE_OFF) return 0;
+  Refill();
+  return tokens / kTokenParts;
+}
+
+// Of a rate. Records that are no requests cost a part: an honest one sends few beside its requests.
+void coroipcs_connection::Spend(uint32_t parts) { tokens -= std::min(tokens, parts); }
 
 coroipcs_connection::Taken coroipcs_connection::Fail(Status why) {
   End(why);
@@ -385,7 +413,7 @@ coroipcs_connection::Taken coroipcs_connection::DeliverRequest(const coroipc_rec
   }
   ++stats_.requests;
   stats_.bytes_received += bytes;
-  if (tokens != 0) --tokens;
+  Spend(kTokenParts);
   last_record_bytes = coroipc::RecordBytes(header.bytes);
   if (one_way) {
     // Nothing carries it back: it becomes the server's, and the next grant may use it.
@@ -415,6 +443,7 @@ coroipcs_connection::Taken coroipcs_connection::Deliver(uint32_t in, const coroi
                                                         coroipc::Sink& sink) {
   (void)in;
   if ((header.flags & ~COROIPC_FLAG_SEGMENT) != 0) return Fail(COROIPC_PROTOCOL);
+  if (header.kind != COROIPC_RECORD_REQUEST && header.kind != COROIPC_RECORD_SEND) Spend(1);
   switch (header.kind) {
     case COROIPC_RECORD_REQUEST:
     case COROIPC_RECORD_SEND:

@@ -14,6 +14,7 @@ using coroipc::Status;
 namespace {
 
 constexpr uint32_t kPageBytes = 4096;
+constexpr uint64_t kShareRetryNs = 50 * kMillisecond;
 
 }  // namespace
 
@@ -79,6 +80,7 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
 Status coroipcs_connection::Share(coroipc_buffer& buffer) {
   coroipc::Fd& fd = segment_fds[buffer.index];
   if (!fd.valid()) return COROIPC_OK;
+  if (write_watched) return COROIPC_AGAIN;
   const coroipc_segment_message message = {COROIPC_SOCKET_SEGMENT, buffer.index,
                                            static_cast<uint32_t>(buffer.segment.bytes()),
                                            buffer.generation};
@@ -91,8 +93,14 @@ Status coroipcs_connection::Share(coroipc_buffer& buffer) {
   if (status == COROIPC_PEER_DEAD) {
     HangUp(false);
     loop_.MarkReady(*this);
+  } else if (status != COROIPC_AGAIN) {
+    // Out of kernel memory, or ETOOMANYREFS: fds that nobody reads count against our RLIMIT_NOFILE.
+    loop_.Log(40, "a segment could not be sent: out of memory, or of fds in flight");
+    OweDoorbell(kShareRetryNs);
+  } else if (!loop_.WatchWritable(*this, true)) {
+    OweDoorbell();
   }
-  return COROIPC_AGAIN;  // full, or out of kernel memory for a moment: owed
+  return COROIPC_AGAIN;
 }
 
 void coroipcs_connection::OnBufferReturned(coroipc_buffer& buffer) {
@@ -137,7 +145,6 @@ Status coroipcs_connection::GrantSegment(uint32_t correlation, uint32_t bytes) {
   if (status == COROIPC_OK && Share(*buffer) != COROIPC_OK) {
     buffer->owner = Owner::kFree;
     grant_waits = true;
-    OweDoorbell();  // its timer gives this connection a turn
     return COROIPC_AGAIN;
   }
   grant_waits = false;

@@ -212,6 +212,23 @@ Status SendError(int error) {
   }
 }
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83  // 6.16
+#endif
+
+// A server takes no fds, and closing one that a stranger chose can take as long as the stranger
+// likes. Accepted sockets inherit it: the sender gets EPERM. Older kernels do not know it.
+void RefuseFds(int socket) {
+  const int off = 0;
+  (void)setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
+}
+
+// Whatever an fd is, closing it must not wait: a TCP socket with SO_LINGER does, for its data.
+void NoLinger(int fd) {
+  const struct linger none = {};
+  (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);  // ENOTSOCK, as it should be
+}
+
 // Takes every fd out of the message: the first for the caller, the others closed. Gives their
 // count.
 int TakeControl(struct msghdr* message, Received* received) {
@@ -226,8 +243,8 @@ int TakeControl(struct msghdr* message, Received* received) {
         int number;
         memcpy(&number, data + at, sizeof number);
         Fd fd(number);
-        if (part->cmsg_type != SCM_RIGHTS) continue;
-        if (fds++ == 0) received->fd = std::move(fd);
+        NoLinger(number);
+        if (part->cmsg_type == SCM_RIGHTS && fds++ == 0) received->fd = std::move(fd);
       }
     } else if (part->cmsg_type == SCM_CREDENTIALS && bytes >= sizeof received->credentials) {
       memcpy(&received->credentials, data, sizeof received->credentials);
@@ -313,6 +330,7 @@ Status Listener::Open(const Address& address) {
     if (const int error = ChangeMode(bound.get(), 0666); error != 0)
       return Close(), SystemError("chmod", error);
   }
+  RefuseFds(fd_.get());
   if (listen(fd_.get(), kBacklog) != 0) {
     const int error = errno;
     return Close(), SystemError("listen", error);
@@ -330,6 +348,7 @@ Status Listener::Adopt(int fd) {
   // anyway: that it could also make us wait is no new power.
   const int mode = fcntl(fd, F_GETFL);
   if (mode < 0 || fcntl(fd, F_SETFL, mode | O_NONBLOCK) != 0) return SystemError("fcntl", errno);
+  RefuseFds(fd);
   // From now on SO_PEERCRED of new clients says this process.
   if (listen(fd, kBacklog) != 0) return SystemError("listen", errno);
   struct sockaddr_un name = {};

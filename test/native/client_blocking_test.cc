@@ -120,7 +120,7 @@ TEST("a time-out ends the wait, the late answer is dropped, its slot is used aga
   for (int round = 0; round < 5; ++round) {
     CHECK_EQ(client.Call(100, "", 0, nullptr, 10), COROIPC_TIMED_OUT);
     CHECK_EQ(client.Call(100, "", 0, nullptr, 10), COROIPC_TIMED_OUT);
-    CHECK_EQ(client.Call(kEcho, "", 0), COROIPC_LIMIT);
+    CHECK_EQ(client.Call(kEcho, "", 0, nullptr, 20), COROIPC_LIMIT);
     CHECK(Eventually([&] { return server.cancels == 2 * (round + 1); }));
     const std::lock_guard lock(mutex);
     for (const auto& [connection, correlation] : later) {

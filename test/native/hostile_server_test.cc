@@ -1,6 +1,8 @@
 // Servers that lie: a listening socket by hand, wrong replies, wrong memory, and after an honest
 // handshake everything a server can write. Each lie ends that one connection with the right code
 // and leaves no fd behind; a connection to an honest server beside it never notices.
+#include <netinet/in.h>
+
 #include <random>
 
 #include "client.h"
@@ -518,4 +520,133 @@ TEST("a thread that scribbles over the whole segment ends its own connection at 
     ++rounds;
   }
   printf("# %d scribblers\n", rounds);
+}
+
+// -- late answers of the wrong kind ---------------------------------------------------------------
+
+TEST("an answer to a buffer that nobody waits for any more ends the connection") {
+  RawServer server;
+  Client client;
+  std::thread liar([&] { server.Serve(); });
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  liar.join();
+  coroipc_buffer* buffer = nullptr;
+  CHECK_EQ(coroipcc_buffer_alloc(client.connection, 1000, 20, &buffer), COROIPC_TIMED_OUT);
+  coroipc_record want = {};
+  REQUIRE(server.TakeRequest(&want));
+  CHECK_EQ(want.kind, COROIPC_RECORD_SEGMENT_WANT);
+  server.Answer(want.correlation);
+  (void)client.Call(kStatus, nullptr, 0, nullptr, 1000);
+  CHECK_EQ(coroipcc_state(client.connection), COROIPC_PROTOCOL);
+}
+
+TEST("a grant to a request that nobody waits for any more ends the connection") {
+  RawServer server;
+  Client client;
+  std::thread liar([&] { server.Serve(); });
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  liar.join();
+  CHECK_EQ(client.Call(kStatus, nullptr, 0, nullptr, 20), COROIPC_TIMED_OUT);
+  coroipc_record request = {};
+  REQUIRE(server.TakeRequest(&request));
+  coroipc_record grant = {};
+  grant.kind = COROIPC_RECORD_SEGMENT_GRANT;
+  grant.correlation = request.correlation;
+  grant.status = COROIPC_LIMIT;
+  server.Put(server.response, grant, nullptr, 0);
+  (void)client.Call(kStatus, nullptr, 0, nullptr, 1000);
+  CHECK_EQ(coroipcc_state(client.connection), COROIPC_PROTOCOL);
+}
+
+// -- memory of the client's -----------------------------------------------------------------------
+
+TEST("a wish for small messages is not raised to what the client could not bear") {
+  const auto said = [](uint32_t wish, uint32_t answer) {
+    RawServer server;
+    Client client;
+    client.options.message_bytes = wish;
+    std::thread liar([&] {
+      server.Accept();
+      server.MakeMemory();
+      Reply(server, [&](coroipc_setup_reply* reply) { reply->message_bytes_max = answer; });
+    });
+    const coroipc_status status = client.Connect(server.name);
+    liar.join();
+    return status;
+  };
+  CHECK_EQ(said(4096, 1u << 30), COROIPC_PROTOCOL);
+  CHECK_EQ(said(4096, (1u << 20) + 1), COROIPC_PROTOCOL);
+  CHECK_EQ(said(4096, 1u << 20), COROIPC_OK);
+  CHECK_EQ(said(2u << 20, 2u << 20), COROIPC_OK);
+  CHECK_EQ(said(0, 1u << 30), COROIPC_OK);
+}
+
+TEST("many small records that name one large segment are not copied all at once") {
+  constexpr uint32_t kBytes = 6u << 20;
+  RawServer server;
+  server.terms.message_bytes = kBytes;
+  coroipcc_group_options options;
+  coroipcc_group_options_init(&options);
+  options.threads = 0;
+  coroipcc_group* group = nullptr;
+  REQUIRE(coroipcc_group_create(&options, &group) == COROIPC_OK);
+  Client client;
+  std::thread liar([&] { server.Serve(); });
+  REQUIRE(client.Connect(server.name, group) == COROIPC_OK);
+  liar.join();
+  coroipcc_dispatch_flow(client.connection, 1);
+  const int fd = MakeSegment(kBytes);
+  server.SendSegment(0, kBytes, 1, fd);
+  const coroipc_segment_reference reference = {0, 0, kBytes, 1};
+  coroipc_record dispatch = {};
+  dispatch.kind = COROIPC_RECORD_DISPATCH;
+  dispatch.flags = COROIPC_FLAG_SEGMENT;
+  for (int i = 0; i < 24; ++i) server.Put(server.dispatch, dispatch, &reference, sizeof reference);
+  Batch batch;
+  uint32_t rows = 0;
+  const bool all = Eventually([&] {
+    (void)coroipcc_receive(group, batch.get(), 1);
+    uint64_t bytes = 0;
+    for (const Row& row : batch.Take()) {
+      if (row.entry.kind != COROIPC_KIND_DISPATCH) continue;
+      bytes += row.entry.bytes;
+      ++rows;
+    }
+    CHECK(bytes <= 8u << 20);
+    return rows == 24;
+  });
+  CHECK(all);
+  client.Close();
+  coroipcc_group_destroy(group);
+}
+
+TEST("a socket that lingers, sent as a segment, makes no call wait") {
+  RawServer server;
+  Client client;
+  std::thread liar([&] { server.Serve(); });
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  liar.join();
+  const int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int sender = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int small = 4096;
+  setsockopt(listening, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  auto* const raw = reinterpret_cast<sockaddr*>(&address);
+  REQUIRE(bind(listening, raw, length) == 0 && listen(listening, 1) == 0);
+  REQUIRE(getsockname(listening, raw, &length) == 0);
+  REQUIRE(connect(sender, raw, length) == 0);
+  const std::vector<uint8_t> bytes(65536);
+  while (send(sender, bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+  }
+  const linger long_time = {1, 10};
+  setsockopt(sender, SOL_SOCKET, SO_LINGER, &long_time, sizeof long_time);
+  server.SendSegment(0, 65536, 1, sender);
+  close(sender);
+  const uint64_t start = NowMs();
+  (void)client.Call(kStatus, nullptr, 0, nullptr, 200);
+  CHECK(NowMs() - start < 5000);
+  close(listening);
 }

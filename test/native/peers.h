@@ -304,6 +304,14 @@ inline bool SendWithFds(int socket, const void* bytes, size_t count, const std::
   return sendmsg(socket, &message, MSG_NOSIGNAL | flags) == static_cast<ssize_t>(count);
 }
 
+// Since Linux 6.16 (SO_PASSRIGHTS) no fd can be sent to a server: EPERM at the sender.
+inline bool FdsAreRefused() {
+  const int off = 0, probe = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  const bool known = setsockopt(probe, SOL_SOCKET, 83, &off, sizeof off) == 0;
+  close(probe);
+  return known;
+}
+
 // Bytes of one message and the fd beside it; -1 at the end or after `patience_ms`.
 inline ssize_t ReceiveWithFd(int socket, void* bytes, size_t capacity, int* fd,
                              int patience_ms = kPatienceMs) {

@@ -1252,11 +1252,11 @@ TEST("signals that interrupt calls are not seen above") {
       REQUIRE(Connect(At(place("s")), &client) == COROIPC_OK);
       REQUIRE(listener.Accept(&peer) == COROIPC_OK);
       for (int j = 0; j < 100; j++) {
-        CHECK_EQ(SendMessage(client.get(), "x", 1, 0, true), COROIPC_OK);
-        CHECK_EQ(RingDoorbell(client.get()), COROIPC_OK);
-        CHECK_EQ(ReceiveMessage(peer.get(), bytes, sizeof bytes, true, &received), COROIPC_OK);
-        CHECK_EQ(ReceiveMessage(peer.get(), bytes, sizeof bytes, true, &received), COROIPC_OK);
-        CHECK_EQ(ReceiveMessage(peer.get(), bytes, sizeof bytes, true, &received), COROIPC_AGAIN);
+        CHECK_EQ(SendMessage(peer.get(), "x", 1, 0, true), COROIPC_OK);
+        CHECK_EQ(RingDoorbell(peer.get()), COROIPC_OK);
+        CHECK_EQ(ReceiveMessage(client.get(), bytes, sizeof bytes, true, &received), COROIPC_OK);
+        CHECK_EQ(ReceiveMessage(client.get(), bytes, sizeof bytes, true, &received), COROIPC_OK);
+        CHECK_EQ(ReceiveMessage(client.get(), bytes, sizeof bytes, true, &received), COROIPC_AGAIN);
       }
     }
     const struct itimerval never = {};
