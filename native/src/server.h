@@ -100,6 +100,7 @@ struct coroipcs_connection final : coroipc::Connection {
   bool authorizing = false;   // counted as one that waits for authorize
   bool trusted = false;
   bool drain_wanted = false;
+  bool buffer_wanted = false;  // somebody was told FULL, not for the backlog but for a buffer
   bool rate_paused = false;
   bool grant_waits = false;  // for room on the socket
   // A queued message of the client's waits for a segment: its WANT.
@@ -162,6 +163,7 @@ struct coroipcs_connection final : coroipc::Connection {
   uint32_t TurnCap(uint32_t in, uint32_t cap) override;
   uint32_t FinalCap() override;
   void Spend(uint32_t parts);
+  void BufferFreed();
 
   coroipc::Status Establish();
   void RefuseAndEnd(coroipc::Status status);

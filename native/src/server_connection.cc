@@ -423,6 +423,7 @@ coroipcs_connection::Taken coroipcs_connection::DeliverRequest(const coroipc_rec
       // Somebody may wait for just that: the next turn looks.
       if (out_[kResponse].waits_segment || out_[kDispatch].waits_segment || want_waits)
         loop_.MarkReady(*this);
+      BufferFreed();
     }
     return Taken::kYes;
   }
@@ -473,7 +474,9 @@ coroipcs_connection::Taken coroipcs_connection::Deliver(uint32_t in, const coroi
       buffer->owner = buffer->users.load() == 0 ? Owner::kFree : Owner::kUsed;
       buffer->granted = false;
       FlushBacklogs();
-      return phase_ == Phase::kOpen ? Taken::kYes : Taken::kFailed;
+      if (phase_ != Phase::kOpen) return Taken::kFailed;
+      BufferFreed();
+      return Taken::kYes;
     }
     default:
       return Fail(COROIPC_PROTOCOL);
@@ -504,7 +507,7 @@ void coroipcs_connection::OnBacklogChanged() {
   }
   // Emptied because nobody reads it any more is no room.
   if (drain_wanted && !draining() && dispatches.bytes() <= backlog_limit / 2) {
-    drain_wanted = false;
+    drain_wanted = buffer_wanted = false;
     loop_.PushEvent(Row(COROIPC_KIND_DRAIN));
     loop_.MarkReady(*this);
   }

@@ -107,6 +107,15 @@ void coroipcs_connection::OnBufferReturned(coroipc_buffer& buffer) {
   if (buffer.lent) return;  // goes back with its answer
   buffer.owner = Owner::kFree;
   FlushBacklogs();
+  if (phase_ == Phase::kOpen) BufferFreed();
+}
+
+// A segment came back: whoever was told FULL may ask again, unless the backlog has to drain first.
+void coroipcs_connection::BufferFreed() {
+  if (!buffer_wanted || drain_wanted) return;
+  buffer_wanted = false;
+  loop_.PushEvent(Row(COROIPC_KIND_DRAIN));
+  loop_.MarkReady(*this);
 }
 
 Status coroipcs_connection::OnSegmentMessage(const coroipc_segment_message& message,
@@ -184,7 +193,11 @@ Status coroipcs_connection::AllocateBuffer(uint32_t bytes, coroipc_buffer** buff
   TakeReturnedBuffers();  // what was let go of since the last turn
   if (phase_ != Phase::kOpen) return status_;
   const Status status = AcquireSegment(bytes, buffer);
-  if (status != COROIPC_OK) return status == COROIPC_AGAIN ? COROIPC_LIMIT : status;
+  if (status == COROIPC_AGAIN) {
+    buffer_wanted = true;
+    return COROIPC_FULL;
+  }
+  if (status != COROIPC_OK) return status;
   (*buffer)->bytes = bytes;
   (*buffer)->AddUser();
   return COROIPC_OK;

@@ -275,3 +275,36 @@ t.test('a buffer of its own is handed over once', async (t) => {
     }
   }
 })
+
+t.test('whoever fills buffers for a slow client waits for one by drain()', async (t) => {
+  const limits = { messageBytes: 1 << 20, segments: 4 }
+  await using both = await pair({ trust: () => true }, { trustServer: true }, { limits })
+  const { mine, client } = both
+  const frames = 40
+  let waits = 0
+  const producer = (async () => {
+    for (let i = 0; i < frames; i++) {
+      for (;;) {
+        try {
+          const buffer = mine.allocate(1 << 20)
+          buffer.bytes.fill(i)
+          if (!mine.dispatch(buffer)) await mine.drain()
+          break
+        } catch (error) {
+          t.match(error, { code: 'ERR_COROIPC_FULL' })
+          waits++
+          await mine.drain()
+        }
+      }
+    }
+  })()
+  let next = 0
+  for await (const message of client.dispatches()) {
+    await new Promise((resolve) => setTimeout(resolve, 2))
+    t.ok(message.payload.every((byte) => byte === next))
+    if (++next === frames) break
+  }
+  await producer
+  t.ok(waits > 0, `${waits} waits`)
+  t.ok(waits <= 2 * frames, 'a wait, not a loop')
+})

@@ -262,7 +262,8 @@ COROIPC_API void coroipcs_send_batch(struct coroipcs_server* server, struct coro
                                      uint32_t count, const uint8_t* arena);
 
 /* Zero copy. A buffer of this connection, to be filled and then handed over by an answer or a
- * dispatch that names it; afterwards it is the client's. LIMIT: too many or too large. */
+ * dispatch that names it; afterwards it is the client's. FULL: all are out, COROIPC_KIND_DRAIN follows
+ * when one came back; LIMIT: it can never be had. */
 COROIPC_API coroipc_status coroipcs_buffer_alloc(struct coroipcs_connection* connection,
                                                  uint32_t bytes, struct coroipc_buffer** buffer);
 COROIPC_API coroipc_status coroipcs_response_send_buffer(struct coroipcs_connection* connection,

@@ -103,7 +103,7 @@ enum coroipc_kind {
   COROIPC_KIND_AUTHORIZE = 16,    /* server: `id` = service asks; answer by coroipcs_authorize */
   COROIPC_KIND_CONNECTED = 17,    /* server: handshake done; group: connect_start succeeded */
   COROIPC_KIND_DISCONNECTED = 18, /* `argument` = coroipc_status why; last entry of a connection */
-  COROIPC_KIND_DRAIN = 19,        /* server: the dispatch backlog has room again */
+  COROIPC_KIND_DRAIN = 19,        /* server: the dispatch backlog has room, or a buffer came back */
   COROIPC_KIND_FLOW_CONTROL = 20, /* group: `argument` = new state 0 or 1 */
   COROIPC_KIND_CONNECT_FAILED = 21, /* group: `argument` = coroipc_status; last entry */
   COROIPC_KIND_BUFFER =

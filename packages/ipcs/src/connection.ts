@@ -42,7 +42,7 @@ import {
 
 /** Events of a {@link Connection}. */
 export interface ConnectionEvents {
-  /** There is room again after `dispatch` returned false. */
+  /** There is room again after `dispatch` returned false, or a buffer after `allocate` said FULL. */
   drain: []
   /** The client is gone; why, as in `onDisconnect`. */
   close: [reason: IpcError]
@@ -110,7 +110,7 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
     options?: DispatchOptions,
   ): boolean
   /**
-   * Waits until `dispatch` takes messages again; at once, if it does now. The way to wait inside a
+   * Waits until `dispatch` takes messages, and `allocate` has buffers, again; at once, if it is so now. The way to wait inside a
    * handler: a client that is waiting for that very answer, and does not read dispatches meanwhile,
    * would otherwise wait for the handler as the handler waits for it.
    *
@@ -135,7 +135,8 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
    * afterwards. Where the client is not trusted it is private and copied when it is handed over.
    *
    * @param bytes 1 to `messageBytes`
-   * @throws `ERR_COROIPC_LIMIT` (segments), `ERR_COROIPC_NO_MEMORY`, `ERR_COROIPC_DISCONNECTED`,
+   * @throws `ERR_COROIPC_FULL`: all segments are with the client, `'drain'` follows and `drain()` waits
+   *   for it; `ERR_COROIPC_LIMIT`: this one can never be had; `ERR_COROIPC_NO_MEMORY`, `ERR_COROIPC_DISCONNECTED`,
    *   `ERR_COROIPC_INVALID_ARGUMENT`
    */
   allocate(bytes: number): SharedBuffer
@@ -204,6 +205,8 @@ export class ServerConnection<Context>
 
   readonly #owner: ConnectionOwner
   #blocked = false
+  /** `allocate` found all buffers out. */
+  #buffersOut = false
   #holds = 0
   /** Its last row came and onDisconnect is done. */
   #ended = false
@@ -317,6 +320,7 @@ export class ServerConnection<Context>
 
   drained(): void {
     this.#blocked = false
+    this.#buffersOut = false
     this.emit('drain')
   }
 
@@ -331,7 +335,7 @@ export class ServerConnection<Context>
       // What the outbox holds may be what fills it.
       this.#owner.loop.flush()
       if (this.closed) throw ipcError(Status.DISCONNECTED, { subject: 'drain' })
-      if (!this.#blocked) {
+      if (!this.#blocked && !this.#buffersOut) {
         resolve()
         return
       }
@@ -391,7 +395,10 @@ export class ServerConnection<Context>
     if (!this.trusted) return new SharedBuffer(this, new Uint8Array(bytes))
     const { addon, loop } = this.#owner
     const handle = addon.serverBufferAlloc(loop.handle, this.number, bytes)
-    if (handle < 0) throw nativeError(handle, { subject: 'allocate' })
+    if (handle < 0) {
+      if (handle === -Status.FULL) this.#buffersOut = true
+      throw nativeError(handle, { subject: 'allocate' })
+    }
     return new SharedBuffer(
       this,
       new Uint8Array(addon.bufferArray(handle), 0, bytes),
