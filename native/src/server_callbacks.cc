@@ -50,6 +50,8 @@ void HandleRequest(const coroipcs_callbacks& callbacks, coroipcs_connection* con
   request.timeout_ms = row.argument;
   request.payload = payload;
   request.bytes = row.bytes;
+  request.in_segment = row.flags == COROIPC_IN_SEGMENT ? 1 : 0;
+  request.segment = row.segment;
   const Serialized serialized(callbacks);
   const auto refuse = [&](Status code) {
     if (request.one_way == 0)

@@ -1084,3 +1084,44 @@ TEST("counters count, gauges return to zero") {
            stats.segment_bytes == 0 && stats.backlog_bytes == 0;
   }));
 }
+
+TEST("a handler is told whether it reads memory of a trusted client, and can keep it") {
+  Server server;
+  server.options.callbacks.authorize = [](coroipcs_connection* connection,
+                                          const coroipc_credentials*, uint16_t,
+                                          void*) -> coroipc_status {
+    CHECK_EQ(coroipcs_authorize(connection, COROIPC_OK, 1), COROIPC_OK);
+    return COROIPC_AGAIN;
+  };
+  std::atomic<int> shared{0}, own{0};
+  std::atomic<coroipc_buffer*> kept{nullptr};
+  server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
+    if (request->in_segment != 0) {
+      ++shared;
+      coroipc_buffer* buffer = nullptr;
+      CHECK_EQ(coroipcs_buffer_get(connection, request->segment, &buffer), COROIPC_OK);
+      kept = buffer;
+    } else {
+      ++own;
+    }
+    coroipcs_response_send(connection, request->correlation, COROIPC_OK, 0, nullptr, 0);
+  };
+  server.Start();
+  Client client;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  CHECK_EQ(client.Call(100, "small", 5), COROIPC_OK);
+  coroipc_buffer* buffer = nullptr;
+  REQUIRE(coroipcc_buffer_alloc(client.connection, 5000, -1, &buffer) == COROIPC_OK);
+  memset(coroipc_buffer_data(buffer), 'k', 5000);
+  coroipcc_response response = {};
+  CHECK_EQ(coroipcc_request_buffer(client.connection, 100, buffer, 0, 5000, -1, &response),
+           COROIPC_OK);
+  coroipcc_response_release(client.connection);
+  coroipc_buffer_release(buffer);
+  CHECK_EQ(shared, 1);
+  CHECK_EQ(own, 1);
+  client.Close();
+  REQUIRE(kept != nullptr);
+  CHECK_EQ(static_cast<const char*>(coroipc_buffer_data(kept))[4999], 'k');
+  coroipc_buffer_release(kept);
+}

@@ -46,6 +46,10 @@ struct coroipcs_request {
   uint32_t timeout_ms; /* the client gives up after this; 0 = never */
   const void* payload; /* private copy (or trusted segment), valid until the handler returns */
   uint32_t bytes;
+  /* 1: the payload lies in segment `segment` of a trusted client, which can change it meanwhile.
+   * coroipcs_buffer_get keeps it past the handler's return. */
+  int in_segment;
+  uint32_t segment;
 };
 
 /* Handlers answer by coroipcs_response_send, now or later, from any thread. */
@@ -72,7 +76,7 @@ struct coroipcs_callbacks {
                          const struct coroipcs_request* request, void* scratch, void* context);
   void (*sending_allowed_release)(struct coroipcs_connection* connection, void* scratch,
                                   void* context); /* always after it, also after a refusal */
-  void (*serialize_lock)(void* context);          /* around every handler, admission and hook */
+  void (*serialize_lock)(void* context); /* around handlers, admission, connected, disconnected */
   void (*serialize_unlock)(void* context);
   void (*drain)(struct coroipcs_connection* connection, void* context);
   void (*cancelled)(struct coroipcs_connection* connection, uint32_t correlation, void* context);
@@ -262,8 +266,8 @@ COROIPC_API void coroipcs_send_batch(struct coroipcs_server* server, struct coro
                                      uint32_t count, const uint8_t* arena);
 
 /* Zero copy. A buffer of this connection, to be filled and then handed over by an answer or a
- * dispatch that names it; afterwards it is the client's. FULL: all are out, COROIPC_KIND_DRAIN follows
- * when one came back; LIMIT: it can never be had. */
+ * dispatch that names it; afterwards it is the client's. FULL: all are out, COROIPC_KIND_DRAIN
+ * follows when one came back; LIMIT: it can never be had. */
 COROIPC_API coroipc_status coroipcs_buffer_alloc(struct coroipcs_connection* connection,
                                                  uint32_t bytes, struct coroipc_buffer** buffer);
 COROIPC_API coroipc_status coroipcs_response_send_buffer(struct coroipcs_connection* connection,
