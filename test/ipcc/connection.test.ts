@@ -231,6 +231,29 @@ t.test('a blocking call that timed out holds a place: requests wait for it', asy
   }
 })
 
+t.test(
+  'no deadline comes early, however long the thread was busy between two requests',
+  async (t) => {
+    await using connection = await open()
+    const timeoutMs = 300
+    const never = (): Promise<number> => {
+      const start = performance.now()
+      return connection.request(8, '', { timeoutMs }).then(
+        () => -1,
+        (error: { code: string }) =>
+          error.code === 'ERR_COROIPC_TIMED_OUT' ? performance.now() - start : -2,
+      )
+    }
+    const first = never()
+    const busyUntil = performance.now() + 400
+    while (performance.now() < busyUntil);
+    const second = never()
+    t.ok((await first) >= timeoutMs, `first ${await first}`)
+    t.ok((await second) >= timeoutMs, `second ${await second}`)
+    t.ok((await second) < timeoutMs + 2000, 'but it comes')
+  },
+)
+
 t.test('a deadline covers the wait for a turn as well', async (t) => {
   await using connection = await open({ requestsInFlight: 1 })
   const first = connection.request(14, '80')

@@ -7,6 +7,7 @@
  *
  * Every request has exactly one outcome, by #settle.
  */
+import { performance } from 'node:perf_hooks'
 import type { Credentials, FailedRow, IpcError, NativeConnectionInfo } from '@coroipc/native'
 import {
   abortSignal,
@@ -68,6 +69,7 @@ import {
   type Callback,
   DeadlineTimer,
   Form,
+  LONG_MS,
   type Outcome,
   Pending,
   PendingTable,
@@ -124,6 +126,8 @@ export class ClientConnection
   /** Where a server of this thread would listen, if it is this process. */
   readonly #addresses: readonly string[]
   readonly #timeoutMs: number
+  /** The same, as it travels with a request. */
+  readonly #wire: number
   readonly #queuedMax: number
   readonly #queueBytesMax: number
   readonly #table: PendingTable
@@ -168,6 +172,7 @@ export class ClientConnection
     this.#trusts = options.trustServer ?? false
     this.#addresses = info.credentials.pid === process.pid ? addresses : []
     this.#timeoutMs = options.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS
+    this.#wire = wireTimeout(this.#timeoutMs)
     this.#queuedMax = options.queuedRequests ?? 1024
     this.#queueBytesMax = options.queueBytes ?? 4 << 20
     this.#table = new PendingTable(info.requestsInFlight)
@@ -224,46 +229,33 @@ export class ClientConnection
     callback?: Callback<never>,
   ): Promise<Outcome> | void {
     if (typeof options !== 'function' && callback === undefined) {
-      return new Promise<Outcome>((resolve, reject) =>
-        this.#request(id, payload, options, resolve, reject),
-      )
+      return new Promise<Outcome>((resolve, reject) => {
+        this.#request(id, payload, options, undefined, resolve, reject)
+      })
     }
-    const call = (typeof options === 'function' ? options : callback) as Callback<Outcome>
-    const given = typeof options === 'function' ? undefined : options
+    const call = typeof options === 'function' ? options : callback
     if (typeof call !== 'function') throw invalidArgument('callback', 'a function', call)
-    let returned = false
-    const tell = (error: Error | null, answer?: Outcome): void => {
-      if (returned) isolated(() => (error === null ? call(null, answer) : call(error)))
-      else queueMicrotask(() => tell(error, answer))
-    }
-    this.#request(
-      id,
-      payload,
-      given,
-      (answer) => tell(null, answer),
-      (error) => tell(error),
-    )
-    returned = true
+    const given = typeof options === 'function' ? undefined : options
+    const pending = this.#request(id, payload, given, call, undefined, undefined)
+    if (pending !== undefined) pending.returned = true
   }
 
-  /** Throws wrong arguments; everything else goes to resolve or reject. */
+  /** Throws wrong arguments; everything else goes to the callback, or to one of the other two. */
   #request(
     id: number,
     payload: RequestPayload,
     options: RequestOptions | undefined,
-    resolve: (outcome: Outcome) => void,
-    reject: (error: Error) => void,
-  ): void {
+    callback: Callback<never> | undefined,
+    resolve: ((outcome: Outcome) => void) | undefined,
+    reject: ((error: Error) => void) | undefined,
+  ): Pending | undefined {
     if ((id & ID_MAX) !== id) checkId('id', id)
     let timeoutMs = this.#timeoutMs
-    let form: number = Form.payload
     let signal: AbortSignal | undefined
     if (options !== undefined) {
       checkRequest(options)
       timeoutMs = options.timeoutMs ?? timeoutMs
       signal = options.signal
-      if (options.full === true) form = Form.full
-      else if (options.inPlace === true) form = Form.lease
     }
     const shared = payload instanceof SharedBuffer || payload instanceof BufferPart
     const bytes = shared
@@ -272,33 +264,43 @@ export class ClientConnection
         ? payload
         : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
-    if (length > this.messageBytes) {
-      reject(this.#tooLarge(`request ${id}`, length))
-      return
+    let refused: Error | undefined
+    if (length > this.messageBytes) refused = this.#tooLarge(`request ${id}`, length)
+    else if (this.#reason !== Status.OK) refused = this.#overError(`request ${id}`)
+    else if (signal?.aborted === true)
+      refused = ipcError(Status.ABORTED, { subject: `request ${id}`, cause: signal.reason })
+    if (refused !== undefined) {
+      if (callback === undefined) reject?.(refused)
+      else queueMicrotask(() => (callback as (error: Error) => void)(refused as Error))
+      return undefined
     }
-    if (this.#reason !== Status.OK) {
-      reject(this.#overError(`request ${id}`))
-      return
-    }
-    if (signal?.aborted === true) {
-      reject(ipcError(Status.ABORTED, { subject: `request ${id}`, cause: signal.reason }))
-      return
-    }
-    const limited = timeoutMs !== Infinity
-    const now = limited || this.#latency !== undefined ? performance.now() : 0
-    const deadline = limited ? now + timeoutMs : Infinity
-    const started = this.#latency === undefined ? 0 : now
-    const pending = new Pending(id, form, deadline, started, resolve, reject)
+    const long = timeoutMs >= LONG_MS && timeoutMs < Infinity
+    const epoch = long ? this.#timer.epoch(timeoutMs) : undefined
+    const until = timeoutMs < LONG_MS ? performance.now() + timeoutMs : Infinity
+    const started = this.#latency === undefined ? 0 : performance.now()
+    const form = options === undefined ? Form.payload : formOf(options)
+    const pending = new Pending(
+      id,
+      form,
+      timeoutMs,
+      until,
+      epoch,
+      started,
+      callback,
+      resolve,
+      reject,
+    )
     if (signal !== undefined) this.#listen(pending, signal)
-    if (limited) this.#timer.add(deadline)
+    if (until !== Infinity) this.#timer.add(until)
     if (this.#queue.length > 0 || !this.#table.room) {
       const own = shared && this.#isOurs(payload) ? payload : joined(bytes, length)
       if (!this.#enqueue({ id, pending, payload: own, bytes: length }))
         this.#fail(pending, ipcError(Status.LIMIT, { subject: `request ${id}: too many wait` }))
-      return
+      return pending
     }
     const own = shared && this.#isOurs(payload) ? payload : bytes
     this.#sendRequest(pending, own, length, timeoutMs)
+    return pending
   }
 
   #listen(pending: Pending, signal: AbortSignal): void {
@@ -321,7 +323,7 @@ export class ClientConnection
     const { loop } = this.#group
     const { id } = pending
     const slot = this.#table.take(pending)
-    const wire = wireTimeout(timeoutMs)
+    const wire = timeoutMs === this.#timeoutMs ? this.#wire : wireTimeout(timeoutMs)
     let result: number
     if (payload instanceof SharedBuffer || payload instanceof BufferPart) {
       const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
@@ -357,8 +359,23 @@ export class ClientConnection
     if (this.#latency !== undefined) this.#latency.record(pending.started, performance.now())
     if (requestChannel.hasSubscribers)
       requestChannel.publish({ connection: this, id: pending.id, error })
-    if (error === undefined) pending.resolve(outcome as Outcome)
-    else pending.reject(error)
+    if (pending.callback !== undefined) this.#call(pending, error ?? null, outcome)
+    else if (error === undefined) pending.resolve?.(outcome as Outcome)
+    else pending.reject?.(error)
+  }
+
+  /** Its callback, once `request` has returned; what it throws surfaces as any uncaught exception. */
+  #call(pending: Pending, error: Error | null, outcome: Outcome | undefined): void {
+    const callback = pending.callback as (error: Error | null, outcome?: Outcome) => void
+    try {
+      if (!pending.returned) queueMicrotask(() => callback(error, outcome))
+      else if (error === null) callback(null, outcome)
+      else callback(error)
+    } catch (thrown) {
+      queueMicrotask(() => {
+        throw thrown
+      })
+    }
   }
 
   #fail(pending: Pending, error: Error): void {
@@ -460,8 +477,8 @@ export class ClientConnection
       this.#queueBytes -= bytes
       if (pending === undefined) this.#sendOneWay(id, payload as Uint8Array, bytes)
       else {
-        const { deadline } = pending
-        const left = deadline === Infinity ? Infinity : deadline - performance.now()
+        const { deadline, timeoutMs } = pending
+        const left = deadline === Infinity ? timeoutMs : deadline - performance.now()
         this.#sendRequest(pending, payload, bytes, left)
       }
     }
@@ -1045,6 +1062,10 @@ export class ClientConnection
     const cause = ipcError(state === Status.OK ? Status.PEER_DEAD : Math.abs(state))
     return ipcError(code, { subject, cause })
   }
+}
+
+function formOf(options: RequestOptions): number {
+  return options.full === true ? Form.full : options.inPlace === true ? Form.lease : Form.payload
 }
 
 /** A private copy of what a trusted server lent; gives the loan back. */

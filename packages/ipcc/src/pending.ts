@@ -8,6 +8,7 @@
  * An abandoned slot is not used again before the server has answered it: so a late answer can never reach
  * another call.
  */
+import { performance } from 'node:perf_hooks'
 import { TIMEOUT_MS_MAX } from '@coroipc/native'
 import type { Lease } from './lease.js'
 
@@ -30,33 +31,63 @@ export type Callback<T> = (error: Error | null, answer?: T) => void
 /** The form that was asked for. */
 export const Form = { payload: 0, full: 1, lease: 2 } as const
 
-/** One request, from the call to its outcome. Exactly one of resolve and fail is called, once. */
+/**
+ * Requests with a long deadline that were made at about the same time: they share one look at the clock, which would
+ * be a third of what a small request costs. It is taken after them, so that none ends too early.
+ */
+export class Epoch {
+  /** performance.now() at its end; Infinity while it lasts. */
+  end: number = Infinity
+  /** The shortest time that one of its requests may take, milliseconds. */
+  shortest: number = Infinity
+}
+
+/** One request, from the call to its outcome. Either `callback` is called, or one of the others; once. */
 export class Pending {
   readonly id: number
   readonly form: number
-  readonly deadline: number
+  /** Milliseconds that it may take; Infinity: as long as it likes. */
+  readonly timeoutMs: number
+  /** With a short deadline: when it ends, on the clock of performance.now(). */
+  readonly until: number
+  /** With a long one. */
+  readonly epoch: Epoch | undefined
   /** performance.now() of the call, when latency is recorded; else 0. */
   readonly started: number
-  readonly resolve: (outcome: Outcome) => void
-  readonly reject: (error: Error) => void
+  readonly callback: Callback<never> | undefined
+  readonly resolve: ((outcome: Outcome) => void) | undefined
+  readonly reject: ((error: Error) => void) | undefined
   slot = -1
+  /** True once `request` has returned: no callback before that. */
+  returned = false
   /** Takes the listener off the caller's signal. */
   unlisten: (() => void) | undefined
 
   constructor(
     id: number,
     form: number,
-    deadline: number,
+    timeoutMs: number,
+    until: number,
+    epoch: Epoch | undefined,
     started: number,
-    resolve: (outcome: Outcome) => void,
-    reject: (error: Error) => void,
+    callback: Callback<never> | undefined,
+    resolve: ((outcome: Outcome) => void) | undefined,
+    reject: ((error: Error) => void) | undefined,
   ) {
     this.id = id
     this.form = form
-    this.deadline = deadline
+    this.timeoutMs = timeoutMs
+    this.until = until
+    this.epoch = epoch
     this.started = started
+    this.callback = callback
     this.resolve = resolve
     this.reject = reject
+  }
+
+  /** On the clock of performance.now(); Infinity: never, or not known yet. */
+  get deadline(): number {
+    return this.epoch === undefined ? this.until : this.epoch.end + this.timeoutMs
   }
 }
 
@@ -138,11 +169,17 @@ export class PendingTable {
   }
 }
 
+/** Deadlines from this on are kept to within EPOCH_MS. */
+export const LONG_MS = 250
+const EPOCH_MS = 20
+
 /** One timer for many deadlines: it rings at the earliest, and is asked again then. */
 export class DeadlineTimer {
   readonly #expired: (now: number) => number
   #at = Infinity
   #timer: NodeJS.Timeout | undefined
+  #epoch: Epoch | undefined
+  #epochTimer: NodeJS.Timeout | undefined
 
   /** @param expired ends what is late and returns the earliest deadline that is left, or Infinity */
   constructor(expired: (now: number) => number) {
@@ -160,6 +197,26 @@ export class DeadlineTimer {
     this.#timer.unref()
   }
 
+  /** The epoch of a request that is made now and may take `timeoutMs`, at least LONG_MS. */
+  epoch(timeoutMs: number): Epoch {
+    let epoch = this.#epoch
+    if (epoch === undefined) {
+      epoch = this.#epoch = new Epoch()
+      this.#epochTimer = setTimeout(this.#endEpoch, EPOCH_MS)
+      this.#epochTimer.unref()
+    }
+    if (timeoutMs < epoch.shortest) epoch.shortest = timeoutMs
+    return epoch
+  }
+
+  readonly #endEpoch = (): void => {
+    const epoch = this.#epoch
+    if (epoch === undefined) return
+    this.#epoch = undefined
+    epoch.end = performance.now()
+    this.add(epoch.end + epoch.shortest)
+  }
+
   readonly #ring = (): void => {
     this.#at = Infinity
     this.#timer = undefined
@@ -169,7 +226,9 @@ export class DeadlineTimer {
 
   stop(): void {
     clearTimeout(this.#timer)
+    clearTimeout(this.#epochTimer)
     this.#timer = undefined
+    this.#epoch = undefined
     this.#at = Infinity
   }
 }
