@@ -6,6 +6,8 @@ import { once } from 'node:events'
 import t from 'tap'
 import { Worker } from 'node:worker_threads'
 import { freshName, text, until } from '../ipcc/harness.js'
+import { endedPromptly, timed } from '../support/prompt.js'
+import { sleep } from '../support/wait.js'
 
 /** poll(2) for one moment, by a program that has it: [fd, revents] of what is ready. */
 async function pollOnce(watched: ReadonlyMap<number, number>): Promise<[number, number][]> {
@@ -145,12 +147,17 @@ t.test('a blocking loop serves; promises are refused, deferred answers are not',
 })
 
 t.test('a worker is terminated inside its blocking loop', async (t) => {
-  const name = freshName()
-  const worker = new Worker(new URL('blocking-server.js', import.meta.url), { workerData: name })
-  await once(worker, 'message')
-  const connection = await connect(name, { service: 1 })
-  await connection.request(0, 'x')
-  await worker.terminate()
-  await until(() => connection.closed)
-  t.equal(connection.closed, true)
+  const times: number[] = []
+  for (let round = 0; round < 5; round++) {
+    const name = freshName()
+    const worker = new Worker(new URL('blocking-server.js', import.meta.url), { workerData: name })
+    await once(worker, 'message')
+    const connection = await connect(name, { service: 1 })
+    await connection.request(0, 'x')
+    await sleep(10 * round)
+    times.push(await timed(() => worker.terminate()))
+    await until(() => connection.closed)
+    t.equal(connection.closed, true)
+  }
+  endedPromptly(t, 'run', times)
 })

@@ -1,10 +1,12 @@
 // Calls that get in each other's way: blocking ones beside asynchronous ones, doorbells, leases, late answers, deadlines and
 // deaths as a handler sees them, several servers, workers.
+import { readdirSync, readFileSync } from 'node:fs'
 import { connect, connectSync } from '@coroipc/ipcc'
 import { type Connection, type Request, Server } from '@coroipc/ipcs'
 import t from 'tap'
 import { gauge, settled } from '../support/gauge.js'
-import { Peer, PeerWorker } from '../support/peer.js'
+import { Peer, PeerWorker, type Task } from '../support/peer.js'
+import { endedPromptly, timed } from '../support/prompt.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
 import { failure, outcome, sleep, text, until } from '../support/wait.js'
 
@@ -295,49 +297,98 @@ t.test('servers and clients in several workers, each with all others', async (t)
   for (const worker of workers) await worker.end()
 })
 
+/** A SIGSTOP that has arrived in every thread. */
+async function stop(of: Peer): Promise<void> {
+  of.signal('SIGSTOP')
+  const states = (): string[] =>
+    readdirSync(`/proc/${of.pid}/task`).map((task) =>
+      readFileSync(`/proc/${of.pid}/task/${task}/stat`, 'utf8').replace(/^.*\) (.).*$/s, '$1'),
+    )
+  await until('the stop', () => states().every((state) => state === 'T'))
+}
+
+// What the worker says through shared memory, since it cannot post a message from inside a call.
+const BEGUN = 1
+const GO = 2
+const CALLS = 3
+
+const blocking = ['requestSync', 'dispatchSync', 'connectSync', 'allocateSync', 'run'] as const
+
 t.test('terminate() during a blocking call ends the worker and leaves nothing', async (t) => {
   const warm = await PeerWorker.open()
   await warm.end()
   const before = gauge()
   const held = gauge(peer.pid)
-  for (const what of ['requestSync', 'dispatchSync', 'run'] as const) {
+  const open = (): Promise<number> => peer.run(({ state }) => state.server.stats().connections)
+  const terminated = async (
+    what: (typeof blocking)[number],
+    wait: 'adaptive' | 'spin' | 'sleep',
+  ): Promise<number> => {
     const worker = await PeerWorker.open()
     const own = freshName()
+    const step = new Int32Array(new SharedArrayBuffer(4))
+    const reached = (wanted: number): Promise<void> =>
+      until(`${what}, step ${wanted}`, () => Atomics.load(step, 0) === wanted)
+    const stopped = what === 'connectSync' || what === 'allocateSync'
+    if (what === 'connectSync') await stop(peer)
     worker.start(
-      async ({ ipcc, ipcs }, name, own, what) => {
+      async ({ ipcc, ipcs }, name, own, what, wait, step, [begun, go, calls]) => {
         if (what === 'run') {
-          const server = new ipcs.Server({ poll: ipcs.blockingPoll() })
+          const server = new ipcs.Server({ poll: ipcs.blockingPoll(), wait })
           server.addService({ id: 1 })
           await server.listen(own)
+          Atomics.store(step, 0, calls)
           server.run()
         }
-        const connection = ipcc.connectSync(name, { service: 1, requestTimeoutMs: Infinity })
+        const options = { service: 1, wait, trustServer: true, requestTimeoutMs: Infinity }
+        if (what === 'connectSync') {
+          Atomics.store(step, 0, calls)
+          ipcc.connectSync(name, { ...options, timeoutMs: 60_000 })
+        }
+        const connection = ipcc.connectSync(name, options)
+        Atomics.store(step, 0, begun)
+        Atomics.wait(step, 0, begun)
+        if (Atomics.load(step, 0) !== go) return
+        Atomics.store(step, 0, calls)
         if (what === 'dispatchSync') connection.dispatchSync()
+        else if (what === 'allocateSync') connection.allocateSync(500_000)
         else connection.requestSync(1)
+        Atomics.store(step, 0, 0) // it came back by itself: nothing was terminated
       },
       name,
       own,
       what,
+      wait,
+      step,
+      [BEGUN, GO, CALLS] as [number, number, number],
     )
+    if (what !== 'run' && what !== 'connectSync') {
+      await reached(BEGUN)
+      if (what === 'allocateSync') await stop(peer)
+      Atomics.store(step, 0, GO)
+      Atomics.notify(step, 0)
+    }
+    await reached(CALLS)
+    if (what === 'requestSync')
+      await until('the request', async () => (await peer.run(inFlight)) === 1)
     if (what === 'run')
       await until('the server', async () =>
         (await outcome(connect(own, { service: 9 }))).endsWith('NO_SERVICE'),
       )
-    else
-      await until(
-        'the client',
-        async () => (await peer.run(({ state }) => state.server.stats().connections)) > 0,
-      )
-    await sleep(20)
-    const started = performance.now()
-    await worker.end()
-    const ms = performance.now() - started
-    t.comment(`${what}: ${ms.toFixed(1)} ms`)
-    t.ok(ms < 1000, what)
-    await until(
-      'the end of the connection',
-      async () => (await peer.run(({ state }) => state.server.stats().connections)) === 0,
-    )
+    await sleep(20 + Math.random() * 50) // so that all places of a slice of waiting are met
+    t.equal(Atomics.load(step, 0), CALLS, `${what}, ${wait}: it is in its call`)
+    const ms = await timed(() => worker.end())
+    if (stopped) peer.signal('SIGCONT')
+    await until('the end of the connection', async () => (await open()) === 0)
+    return ms
+  }
+  const inFlight: Task<[], number> = ({ state }) => state.server.stats().inFlight
+  for (const what of blocking) {
+    for (const wait of ['adaptive', 'spin', 'sleep'] as const) {
+      const times: number[] = []
+      for (let round = 0; round < 3; round++) times.push(await terminated(what, wait))
+      endedPromptly(t, `${what}, ${wait}`, times)
+    }
   }
   t.equal(await settled(before), '', 'this process')
   t.equal(await settled(held, peer.pid), '', 'the server')
