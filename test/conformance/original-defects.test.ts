@@ -1,5 +1,5 @@
 // The fourteen defects of the original coroipc, and the seven that its history fixed: each test would fail on what it did.
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from '@coroipc/ipcc'
 import { type Connection as Client, Server } from '@coroipc/ipcs'
 import t from 'tap'
@@ -33,17 +33,34 @@ async function serve(
 t.test(
   '1: no path of a client is opened, unlinked or truncated: the handshake has no room for one',
   async (t) => {
-    const victim = `${directory}/victim`
+    const short = mkdtempSync('/tmp/') // a path that fits into the fields of a setup message
+    t.teardown(() => rmSync(short, { recursive: true }))
+    const victim = `${short}/victim`
     writeFileSync(victim, 'thirteen byte')
-    const { server, path } = await serve()
-    // 64 bytes of setup are all that is read; what follows them, a path for example, ends the connection.
-    const stranger = Program.start('stranger', 'client', path, 'garbage')
-    await stranger.end()
-    t.match(stranger.lines.at(-1), /closed|answered status 9/)
+    const { ino, mtimeMs, ctimeMs } = statSync(victim)
+    // Refused, taken for sizes (which are clamped) or cut off: it is read as numbers, never as a name.
+    for (const [where, answer] of [
+      ['path-instead', /^answered status (8|9) /],
+      ['path-inside', /^answered status (0|9) /],
+      ['path-behind', /^answered status 9 /],
+      ['path-after', /^closed$/],
+      ['path-in-ring', /^closed$/],
+    ] as const) {
+      const { server, path } = await serve()
+      const stranger = Program.start('stranger', 'client', path, where, victim)
+      t.equal(await stranger.end(), 0, where)
+      const [said, answered, touched] = stranger.lines
+      t.equal(said, 'said it', where)
+      t.match(answered, answer, where)
+      t.equal(touched, 'untouched', where)
+      await until('its end', () => server.stats().connections === 0)
+      await using connection = await connect(path, { service: 1 })
+      t.equal(text(await connection.request(0, 'others are served')), 'others are served')
+      await connection.close()
+      await server.close()
+    }
+    t.match(statSync(victim), { ino, mtimeMs, ctimeMs, size: 13, nlink: 1 })
     t.equal(readFileSync(victim, 'utf8'), 'thirteen byte')
-    const { size } = statSync(victim)
-    t.equal(size, 13)
-    await server.close()
   },
 )
 

@@ -6,18 +6,27 @@
  *   stranger client <path> garbage       says 64 bytes of nonsense
  *   stranger client <path> descriptors   a correct request with an fd that is not due
  *   stranger client <path> truncate      connects in order, then tries to shrink, grow, seal and
- * write stranger server <path> version <n>   answers the first client that its ABI is n stranger
- * server <path> silent        accepts, says nothing stranger server <path> unsealed      hands out
- * a memfd without seals
+ *                                        write over what it was given
+ *   stranger client <path> path-instead <victim>   names a file: in place of the setup message,
+ *   stranger client <path> path-inside <victim>    inside it, in every field that is not its head,
+ *   stranger client <path> path-behind <victim>    in the same message behind a correct one,
+ *   stranger client <path> path-after <victim>     in a message after it,
+ *   stranger client <path> path-in-ring <victim>   in a want for a segment, once it is connected;
+ *                                        writes what was done to that file meanwhile
+ *   stranger server <path> version <n>   answers the first client that its ABI is n
+ *   stranger server <path> silent        accepts, says nothing
+ *   stranger server <path> unsealed      hands out a memfd without seals
  */
 #include <coroipc/abi.h>
 #include <coroipc/types.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -88,6 +97,11 @@ static void answered(int socket) {
   fflush(stdout);
 }
 
+static void ring(int socket) {
+  const char doorbell = COROIPC_SOCKET_DOORBELL;
+  if (send(socket, &doorbell, 1, MSG_NOSIGNAL) != 1) fail("doorbell");
+}
+
 static void try_memory(int socket) {
   struct coroipc_setup_reply reply = {0};
   int fd;
@@ -105,14 +119,95 @@ static void try_memory(int socket) {
       mmap(NULL, reply.segment_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) fail("mmap");
   memset(memory, 0xa5, reply.segment_bytes);
-  const char doorbell = COROIPC_SOCKET_DOORBELL;
-  if (send(socket, &doorbell, 1, MSG_NOSIGNAL) != 1) fail("doorbell");
+  ring(socket);
   answered(socket);
+}
+
+/* What happened to the file since: 'untouched', or the events of inotify(7). */
+static void say_touched(int watch) {
+  char events[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+  const ssize_t got = read(watch, events, sizeof events);
+  uint32_t seen = 0;
+  for (ssize_t at = 0; at < got;) {
+    const struct inotify_event* const event = (const void*)(events + at);
+    seen |= event->mask;
+    at += (ssize_t)(sizeof *event + event->len);
+  }
+  if (seen == 0)
+    say("untouched");
+  else
+    printf("touched 0x%x\n", seen);
+  fflush(stdout);
+}
+
+/* A record as the client's ring wants it, published by hand. */
+static void write_want(uint8_t* memory, const char* text, uint32_t bytes) {
+  struct coroipc_control* const control = (void*)memory;
+  struct coroipc_record record = {
+      .bytes = bytes, .kind = COROIPC_RECORD_SEGMENT_WANT, .correlation = 1};
+  uint8_t* const to = memory + COROIPC_CONTROL_BYTES;
+  memcpy(to, &record, sizeof record);
+  memcpy(to + sizeof record, text, bytes);
+  const uint32_t whole =
+      (COROIPC_RECORD_BYTES + bytes + COROIPC_RECORD_ALIGN - 1) & ~(COROIPC_RECORD_ALIGN - 1);
+  __atomic_store_n(&control->ring[COROIPC_RING_REQUEST].write_position, whole, __ATOMIC_SEQ_CST);
+}
+
+/* Connects in order and maps what it is given. */
+static uint8_t* connected(int socket) {
+  const struct coroipc_setup_request request = request_of(COROIPC_ABI_VERSION);
+  if (send_with(socket, &request, sizeof request, -1) != 0) fail("send");
+  struct coroipc_setup_reply reply = {0};
+  int fd;
+  if (receive(socket, &reply, sizeof reply, &fd) != sizeof reply || fd < 0) fail("handshake");
+  uint8_t* const memory =
+      mmap(NULL, reply.segment_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) fail("mmap");
+  return memory;
+}
+
+static int name_victim(int socket, const char* what, const char* victim) {
+  const size_t length = strlen(victim) + 1;
+  if (length > 512) return 2;
+  const int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  if (inotify_add_watch(watch, victim, IN_ALL_EVENTS) < 0) fail("inotify");
+  uint8_t message[1024] = {0};
+  const struct coroipc_setup_request request = request_of(COROIPC_ABI_VERSION);
+  const size_t head = offsetof(struct coroipc_setup_request, request_ring_bytes);
+  memcpy(message, &request, sizeof request);
+  size_t bytes = sizeof request;
+  if (strcmp(what, "path-instead") == 0) {
+    memset(message, 0, sizeof message);
+    memcpy(message, victim, length);
+  } else if (strcmp(what, "path-inside") == 0) {
+    if (length > sizeof request - head) fail("the path is too long for it");
+    memcpy(message + head, victim, length);
+  } else if (strcmp(what, "path-behind") == 0) {
+    memcpy(message + bytes, victim, length);
+    bytes += length;
+  } else {
+    uint8_t* const memory = connected(socket);
+    if (strcmp(what, "path-after") == 0) {
+      memcpy(message, victim, bytes = length);
+    } else if (strcmp(what, "path-in-ring") == 0) {
+      write_want(memory, victim, (uint32_t)length);
+      message[0] = COROIPC_SOCKET_DOORBELL;
+      bytes = 1;
+    } else {
+      return 2;
+    }
+  }
+  if (send_with(socket, message, bytes, -1) != 0) fail("send");
+  say("said it");
+  answered(socket);
+  say_touched(watch);
+  return 0;
 }
 
 static int client(const char* what, const char* number) {
   const int socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (connect(socket_fd, (struct sockaddr*)&address, sizeof address) != 0) fail("connect");
+  if (strncmp(what, "path-", 5) == 0) return name_victim(socket_fd, what, number);
   struct coroipc_setup_request request = request_of(COROIPC_ABI_VERSION);
   if (strcmp(what, "version") == 0) {
     request = request_of((unsigned)atoi(number));
