@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { connect } from '@coroipc/ipcc'
 import { type Connection as Client, Server } from '@coroipc/ipcs'
 import t from 'tap'
-import { cpuMs } from '../support/gauge.js'
+import { cpuMs, mapped } from '../support/gauge.js'
 import { Peer } from '../support/peer.js'
 import { Program } from '../support/program.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
@@ -167,13 +167,18 @@ t.test(
       { limits: { ringBytesMax: 65536, messageBytes: 20_000 } },
       { handlers: { 0: (request) => request.payload, 1: () => new Uint8Array(20_001) } },
     )
+    await until('memory of nobody else', () => mapped().length === 0)
     await using connection = await connect(path, {
       service: 1,
       requestRingBytes: 1 << 30,
+      responseRingBytes: 1 << 30,
+      dispatchRingBytes: 1 << 30,
       messageBytes: 1 << 30,
     })
     t.equal(connection.messageBytes, 20_000)
-    t.ok(server.stats().segmentBytes <= 1 << 20, 'what one connection costs')
+    // What it costs: one memory of a control page and three rings, which both sides have mapped here.
+    const segment = 4096 + 3 * 65536
+    t.strictSame(mapped(), [segment, segment])
     t.equal(await outcome(connection.request(1)), 'ERR_COROIPC_ANSWER_TOO_LARGE')
     t.equal(text(await connection.request(0, 'x')), 'x')
     await connection.close()

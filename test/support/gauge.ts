@@ -29,6 +29,17 @@ export function gauge(pid: number | 'self' = 'self'): Reading {
   return counts
 }
 
+/** The sizes of our memory that is mapped in this process or another. */
+export function mapped(pid: number | 'self' = 'self'): number[] {
+  return readFileSync(`/proc/${pid}/maps`, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('/memfd:coroipc'))
+    .map((line) => {
+      const [start, end] = (line.split(' ')[0] as string).split('-')
+      return Number.parseInt(end as string, 16) - Number.parseInt(start as string, 16)
+    })
+}
+
 const kinds = /^(fd (socket|memfd|anon_inode|\/)|mapping|child)/
 
 /** What differs, as text; '' if nothing of ours does. */
