@@ -13,6 +13,8 @@
  *   stranger client <path> path-after <victim>     in a message after it,
  *   stranger client <path> path-in-ring <victim>   in a want for a segment, once it is connected;
  *                                        writes what was done to that file meanwhile
+ *   stranger client <path> deaf          has itself rung for every answer and never empties its
+ *                                        socket; all it has is in blocking mode
  *   stranger server <path> version <n>   answers the first client that its ABI is n
  *   stranger server <path> silent        accepts, says nothing
  *   stranger server <path> unsealed      hands out a memfd without seals
@@ -166,6 +168,40 @@ static uint8_t* connected(int socket) {
   return memory;
 }
 
+/* For ever: says each hundredth time how often it has had itself rung. Records of 32 bytes never
+ * need a pad. */
+static _Noreturn void deaf(int socket) {
+  uint8_t* const memory = connected(socket);
+  for (int fd = 0; fd < 64; ++fd) {
+    const int mode = fcntl(fd, F_GETFL);
+    if (mode >= 0) (void)fcntl(fd, F_SETFL, mode & ~O_NONBLOCK);
+  }
+  struct coroipc_control* const control = (void*)memory;
+  const uint32_t ring_bytes = control->header.request_ring_bytes;
+  struct coroipc_ring_words* const requests = &control->ring[COROIPC_RING_REQUEST];
+  struct coroipc_ring_words* const answers = &control->ring[COROIPC_RING_RESPONSE];
+  const uint32_t step = COROIPC_RECORD_BYTES + 8;
+  const uint32_t written = __atomic_load_n(&requests->write_position, __ATOMIC_SEQ_CST);
+  const uint32_t taken = __atomic_load_n(&answers->read_position, __ATOMIC_SEQ_CST);
+  for (uint32_t i = 0;; ++i) {
+    if (i % 100 == 0) {
+      printf("rung %u\n", i);
+      fflush(stdout);
+    }
+    const struct coroipc_record record = {
+        .bytes = 8, .id = 0, .kind = COROIPC_RECORD_REQUEST, .correlation = 0};
+    uint8_t* const to = memory + COROIPC_CONTROL_BYTES + (written + i * step) % ring_bytes;
+    memcpy(to, &record, sizeof record);
+    memset(to + sizeof record, 0, 8);
+    __atomic_store_n(&answers->reader_sleep, 1u, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&requests->write_position, written + (i + 1) * step, __ATOMIC_SEQ_CST);
+    ring(socket);
+    while (__atomic_load_n(&answers->write_position, __ATOMIC_SEQ_CST) == taken + i * step)
+      poll(NULL, 0, i < 1000 ? 0 : 1);
+    __atomic_store_n(&answers->read_position, taken + (i + 1) * step, __ATOMIC_SEQ_CST);
+  }
+}
+
 static int name_victim(int socket, const char* what, const char* victim) {
   const size_t length = strlen(victim) + 1;
   if (length > 512) return 2;
@@ -207,6 +243,7 @@ static int name_victim(int socket, const char* what, const char* victim) {
 static int client(const char* what, const char* number) {
   const int socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (connect(socket_fd, (struct sockaddr*)&address, sizeof address) != 0) fail("connect");
+  if (strcmp(what, "deaf") == 0) deaf(socket_fd);
   if (strncmp(what, "path-", 5) == 0) return name_victim(socket_fd, what, number);
   struct coroipc_setup_request request = request_of(COROIPC_ABI_VERSION);
   if (strcmp(what, "version") == 0) {

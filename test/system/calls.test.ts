@@ -7,6 +7,7 @@ import t from 'tap'
 import { gauge, settled } from '../support/gauge.js'
 import { Peer, PeerWorker, type Task } from '../support/peer.js'
 import { endedPromptly, timed } from '../support/prompt.js'
+import { Program } from '../support/program.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
 import { failure, outcome, sleep, text, until } from '../support/wait.js'
 
@@ -394,39 +395,51 @@ t.test('terminate() during a blocking call ends the worker and leaves nothing', 
   t.equal(await settled(held, peer.pid), '', 'the server')
 })
 
-t.test('a peer that changes the blocking mode of every descriptor it has', async (t) => {
-  const own = freshName()
+t.test('a full socket in blocking mode holds nobody up but its peer', async (t) => {
+  const own = `${process.env['COROIPC_RUNTIME_DIR']}/${freshName()}.sock`
   const server = await startServer(own)
   t.teardown(() => server.end())
-  await using bad = await Peer.open()
-  await bad.run(async ({ ipcc, state, require }, own) => {
-    const { execFileSync } = require('node:child_process') as typeof import('node:child_process')
+  await using good = await connect(own, { service: 1, requestTimeoutMs: 10_000 })
+  const sockets: Task<[], number[]> = ({ require }) => {
     const { readdirSync, readlinkSync } = require('node:fs') as typeof import('node:fs')
-    state.connection = await ipcc.connect(own, { service: 1, trustServer: true })
-    state.buffer = await state.connection.allocate(50_000)
-    const fds = readdirSync('/proc/self/fd')
+    return readdirSync('/proc/self/fd')
       .map(Number)
       .filter((fd) => {
         try {
-          return fd > 2 && /^socket:|memfd|pidfd/.test(readlinkSync(`/proc/self/fd/${fd}`))
+          return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:')
         } catch {
-          return false
+          return false // the directory itself
         }
       })
-    // The open file descriptions are shared with the child: what it sets there holds here.
-    const script =
-      'import fcntl, os, sys\nfor fd in range(3, 3 + int(sys.argv[1])):\n' +
-      '  fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)'
-    execFileSync('python3', ['-c', script, String(fds.length)], {
-      stdio: ['ignore', 'inherit', 'inherit', ...fds],
-    })
-    // Now it makes the server ring as often as it can, and reads nothing.
-    for (let i = 0; i < 2000; i++) state.connection.send(2, 'x')
-    await new Promise((resolve) => setImmediate(resolve))
-    setImmediate(() => process.kill(process.pid, 'SIGSTOP'))
-  }, own)
-  await using good = await connect(own, { service: 1 })
+  }
+  const before = new Set(await server.run(sockets))
+  // It has itself rung for each answer and reads none of the doorbells; its own descriptors are in blocking mode.
+  await using deaf = Program.start('stranger', 'client', own, 'deaf')
+  await deaf.line('rung 1000')
+  const fds = (await server.run(sockets)).filter((fd) => !before.has(fd))
+  t.equal(fds.length, 1)
+  // The mode belongs to the open file description: whoever shares the server's end, as a child does that was given it,
+  // can take its O_NONBLOCK away. It also says whether the socket has no room for one byte more.
+  const said = await server.run(({ require }, fd) => {
+    const { execFileSync } = require('node:child_process') as typeof import('node:child_process')
+    const script = `
+import fcntl, os, socket
+fcntl.fcntl(3, fcntl.F_SETFL, fcntl.fcntl(3, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+try:
+  socket.socket(fileno=3).send(b'\\1', socket.MSG_DONTWAIT)
+  print('room')
+except BlockingIOError:
+  print('full')`
+    const stdio = ['ignore', 'pipe', 'inherit', fd] as const
+    return execFileSync('python3', ['-c', script], { stdio: [...stdio] }).toString()
+  }, fds[0] as number)
+  t.equal(said, 'full\n')
+  const rung = (): number => Number(/\d+/.exec(deaf.lines.at(-1) ?? '')?.[0])
+  const goal = rung() + 200
   for (let i = 0; i < 100; i++) t.equal(text(await good.request(0, 'served')), 'served')
+  await until('more answers without a doorbell', () => rung() >= goal)
+  await using late = await connect(own, { service: 1 })
+  t.equal(text(await late.request(0, 'served')), 'served')
 })
 
 t.test('an inherited listening fd whose creator is another process', async (t) => {
