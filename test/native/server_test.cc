@@ -106,6 +106,65 @@ TEST("an id without a handler, a handler that is not admitted: each has its code
   CHECK_EQ(server.Stats().invalid_requests, 2u);
 }
 
+TEST("the serializing lock is held around every handler, admission and hook, and given back") {
+  static std::atomic<int> depth, locks, wrong;
+  static std::atomic<int> connects, handlers, admissions, releases, ends;
+  depth = locks = wrong = connects = handlers = admissions = releases = ends = 0;
+  const auto inside = [](std::atomic<int>& what) {
+    ++what;
+    if (depth != 1) ++wrong;
+  };
+  static const auto note = inside;
+  Server server;
+  void* const context = server.options.callbacks.context;
+  static void* expected;
+  expected = context;
+  server.options.callbacks.serialize_lock = [](void* given) {
+    CHECK(given == expected);
+    ++locks;
+    if (++depth != 1) ++wrong;
+  };
+  server.options.callbacks.serialize_unlock = [](void* given) {
+    CHECK(given == expected);
+    if (--depth != 0) ++wrong;
+  };
+  server.options.callbacks.connected = [](coroipcs_connection*, void*) { note(connects); };
+  server.options.callbacks.sending_allowed = [](coroipcs_connection*,
+                                                const coroipcs_request* request, void*, void*) {
+    note(admissions);
+    return request->id == 101 ? 0 : 1;
+  };
+  server.options.callbacks.sending_allowed_release = [](coroipcs_connection*, void*, void*) {
+    note(releases);
+  };
+  server.options.callbacks.disconnected = [](coroipcs_connection*, coroipc_status, void*) {
+    note(ends);
+    return ends < 3 ? 1 : 0;  // busy twice: asked again under the lock
+  };
+  server.handle = [](coroipcs_connection* connection, const coroipcs_request* request) {
+    note(handlers);
+    if (request->one_way == 0)
+      coroipcs_response_send(connection, request->correlation, COROIPC_OK, 0, nullptr, 0);
+  };
+  server.Start();
+  Client client;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  for (int i = 0; i < 10; ++i) CHECK_EQ(client.Call(100, "x", 1), COROIPC_OK);
+  CHECK_EQ(client.Call(101, "x", 1), COROIPC_RETRY);
+  const iovec part = Part("x", 1);
+  CHECK_EQ(coroipcc_send(client.connection, 100, &part, 1), COROIPC_OK);
+  CHECK(Eventually([] { return handlers == 11; }));
+  client.Close();
+  CHECK(Eventually([] { return ends == 3; }));
+  server.StopRunning();
+  CHECK_EQ(connects, 1);
+  CHECK_EQ(admissions, 12);
+  CHECK_EQ(releases, 12);
+  CHECK_EQ(wrong, 0);
+  CHECK_EQ(depth, 0);
+  CHECK_EQ(locks, 1 + 12 + 3);  // handler and admission of one request share it
+}
+
 TEST("an answer can be given once, later, from another thread, and only to what was asked") {
   std::thread later;
   Server server;
