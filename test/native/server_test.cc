@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "peers.h"
 
@@ -582,6 +583,30 @@ TEST("rings and messages beyond a uid's bytes are refused") {
   CHECK_EQ(two.Connect(server.name), COROIPC_LIMIT);
   one.Close();
   CHECK(Eventually([&] { return two.Connect(server.name) == COROIPC_OK; }));
+}
+
+TEST("with 'prefault' all pages of a connection are there before its first message") {
+  for (const int prefault : {0, 1}) {
+    Server server;
+    server.options.prefault = prefault;
+    server.Start();
+    RawClient peer;
+    REQUIRE(peer.ConnectSocket(server.name));
+    const coroipc_setup_request setup = MakeSetupRequest(1, Terms{});
+    REQUIRE(SendWithFds(peer.socket, &setup, sizeof setup, {}));
+    int fd = -1;
+    REQUIRE(ReceiveWithFd(peer.socket, &peer.reply, sizeof peer.reply, &fd) == sizeof peer.reply);
+    // Of the memory itself, since a sanitizer makes mlock(2) do nothing.
+    struct stat file;
+    REQUIRE(fstat(fd, &file) == 0);
+    const auto allocated = static_cast<uint64_t>(file.st_blocks) * 512;
+    if (prefault != 0) {
+      CHECK_EQ(allocated, peer.reply.segment_bytes);
+    } else {
+      CHECK(allocated < peer.reply.segment_bytes / 2);
+    }
+    close(fd);
+  }
 }
 
 TEST("who only knocks is timed out with a code") {
