@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs'
 import { type Connection as Client, connect } from '@coroipc/ipcc'
 import { type Connection, Server } from '@coroipc/ipcs'
 import t, { type Test } from 'tap'
-import { gauge, settled } from '../support/gauge.js'
+import { gauge, mapped, settled } from '../support/gauge.js'
 import { Peer } from '../support/peer.js'
 import { Program } from '../support/program.js'
 import { freshName, left, runtimeDirectory } from '../support/runtime.js'
@@ -384,6 +384,59 @@ clientDies(
     await until('no handshake', () => server.stats().handshakesPending === 0)
   },
 )
+
+t.test('the client is killed during connects that give it memory, again and again', async (t) => {
+  const name = freshName()
+  const server = new Server()
+  server.addService({ id: 1, handlers: { 0: (request) => request.payload } })
+  await server.listen(name)
+  // One that stays, so that only what the killed ones leave can make a difference.
+  await using witness = await connect(name, { service: 1 })
+  t.equal(text(await witness.request(0, 'x')), 'x')
+  const before = gauge()
+  const memory = mapped()
+  let begun = 0
+  for (let round = 0; round < 12; round++) {
+    const client = await Peer.open()
+    // None of them is closed: all the memory that the server ever gave it is its own when it dies.
+    client.start(
+      async ({ ipcc, state }, name, blocking) => {
+        state.all = []
+        for (;;) {
+          if (blocking) state.all.push(ipcc.connectSync(name, { service: 1 }))
+          else {
+            const some = Array.from({ length: 8 }, () => ipcc.connect(name, { service: 1 }))
+            state.all.push(...(await Promise.all(some)))
+          }
+        }
+      },
+      name,
+      round % 2 === 0,
+    )
+    const start = server.stats().connectionsTotal
+    const enough = 1 + round * 7 // another place in the row of connects each time
+    await until('connections', () => server.stats().connectionsTotal - start >= enough)
+    const held = server.stats().connections
+    t.ok(held > 1, `${held - 1} connections are open when it is killed`)
+    begun += held - 1
+    const killed = performance.now()
+    await client.kill()
+    await until('the account', () => {
+      const { connections, handshakesPending } = server.stats()
+      return connections === 1 && handshakesPending === 0
+    })
+    const ms = performance.now() - killed
+    t.comment(`${held - 1} connections gone after ${ms.toFixed(1)} ms`)
+    t.ok(ms < PROMISED_MS * 5, 'within 5 s')
+    t.equal(await settled(before), '', 'no descriptor, memory or mapping is left')
+    t.strictSame(mapped(), memory)
+  }
+  t.ok(begun > 50, `${begun} connections were cut off`)
+  t.equal(text(await witness.request(0, 'others go on')), 'others go on')
+  t.match(server.stats(), { segmentBytes: 0, backlogBytes: 0, inFlight: 0 })
+  await witness.close()
+  await server.close({ timeoutMs: 1000 })
+})
 
 clientDies('requests in flight', connected, async (_t, kill, server, client) => {
   client.start(({ state }) => {
