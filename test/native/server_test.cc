@@ -650,7 +650,13 @@ TEST("one uid has its share of handshakes") {
 TEST("without fds to accept with the server pauses, and takes everybody in afterwards") {
   const pid_t child = fork();
   if (child == 0) {
+    static std::atomic<int> paused;
     Server server;
+    server.options.callbacks.log = [](void*, int level, const char* line) {
+      if (strcmp(line, "accept paused: out of file descriptors or memory") != 0) return;
+      CHECK_EQ(level, 40);
+      ++paused;
+    };
     server.Start();
     Client first;
     REQUIRE(first.Connect(server.name) == COROIPC_OK);
@@ -669,6 +675,8 @@ TEST("without fds to accept with the server pauses, and takes everybody in after
     const clock_t before = clock();
     SleepMs(300);
     CHECK(clock() - before < CLOCKS_PER_SEC / 10);
+    // Said at each of its tries, which are 100 ms apart.
+    CHECK(paused >= 1 && paused < 20);
     CHECK(first.Echo());
     for (const int fd : hoard) close(fd);
     for (RawClient& one : waiting) {
