@@ -78,6 +78,33 @@ TEST("nobody there, a name that is none, options of another size: each has its c
   CHECK_EQ(client.Connect("@x"), COROIPC_INVALID_ARGUMENT);
 }
 
+TEST("a name is looked for in its candidates, in order") {
+  char address[COROIPCC_ADDRESS_BYTES];
+  REQUIRE(setenv("COROIPC_RUNTIME_DIR", "", 1) == 0 &&
+          setenv("XDG_RUNTIME_DIR", "/run/user/7", 1) == 0);
+  CHECK_EQ(coroipcc_address("demo", 0, address, sizeof address), COROIPC_OK);
+  CHECK_STR_EQ(address, "/run/coroipc/demo");
+  CHECK_EQ(coroipcc_address("demo", 1, address, sizeof address), COROIPC_OK);
+  CHECK_STR_EQ(address, "/run/user/7/coroipc/demo");
+  CHECK_EQ(coroipcc_address("demo", 2, address, sizeof address), COROIPC_AGAIN);
+  CHECK_EQ(setenv("COROIPC_RUNTIME_DIR", "/own", 1), 0);
+  CHECK_EQ(coroipcc_address("demo", 0, address, sizeof address), COROIPC_OK);
+  CHECK_STR_EQ(address, "/own/demo");
+  CHECK_EQ(coroipcc_address("demo", 1, address, sizeof address), COROIPC_AGAIN);
+  for (const char* exact : {"@demo", "/a/b.sock"}) {
+    CHECK_EQ(coroipcc_address(exact, 0, address, sizeof address), COROIPC_OK);
+    CHECK_STR_EQ(address, exact);
+    CHECK_EQ(coroipcc_address(exact, 1, address, sizeof address), COROIPC_AGAIN);
+  }
+  // The text with its end, and one byte less.
+  CHECK_EQ(coroipcc_address("@demo", 0, address, 6), COROIPC_OK);
+  CHECK_EQ(coroipcc_address("@demo", 0, address, 5), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_address("@demo", 0, nullptr, 0), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_address("a b", 0, address, sizeof address), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_address(nullptr, 0, address, sizeof address), COROIPC_INVALID_ARGUMENT);
+  unsetenv("COROIPC_RUNTIME_DIR");
+}
+
 TEST("a server of another uid or pid than was demanded is denied before a byte is sent") {
   Server server;
   server.Start();
@@ -489,6 +516,40 @@ TEST("a buffer goes to the server and back, by call and by row") {
   client.Close();
 }
 
+TEST("a row whose payload is in a buffer is answered under its slot") {
+  Server server;
+  server.Start();
+  Group group;
+  Client client;
+  REQUIRE(client.Connect(server.name, group.group) == COROIPC_OK);
+  coroipc_buffer* buffer = nullptr;
+  REQUIRE(coroipcc_buffer_alloc(client.connection, 5000, -1, &buffer) == COROIPC_OK);
+  for (uint32_t i = 0; i < 5000; ++i)
+    static_cast<uint8_t*>(coroipc_buffer_data(buffer))[i] = static_cast<uint8_t>(i);
+  coroipc_entry row = RowFor(client, COROIPC_KIND_REQUEST, 3, kEcho);
+  CHECK_EQ(coroipcc_send_row_buffer(client.connection, &row, nullptr, 0, 0),
+           COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_send_row_buffer(client.connection, &row, buffer, 1, 1u << 20),
+           COROIPC_INVALID_ARGUMENT);
+  coroipc_entry send = RowFor(client, COROIPC_KIND_SEND, 0, kEcho);
+  CHECK_EQ(coroipcc_send_row_buffer(client.connection, &send, buffer, 0, 10),
+           COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_send_row_buffer(client.connection, &row, buffer, 1001, 300), COROIPC_OK);
+  coroipc_entry again = RowFor(client, COROIPC_KIND_REQUEST, 4, kEcho);
+  CHECK_EQ(coroipcc_send_row_buffer(client.connection, &again, buffer, 0, 10),
+           COROIPC_INVALID_ARGUMENT);  // it is the server's until the answer
+  const std::vector<Row> rows = group.Until(COROIPC_KIND_RESPONSE);
+  CHECK_EQ(rows.back().entry.correlation, 3u);
+  CHECK_EQ(rows.back().entry.argument, static_cast<uint32_t>(COROIPC_OK));
+  REQUIRE(rows.back().payload.size() == 300);
+  CHECK_EQ(rows.back().payload[0], static_cast<uint8_t>(1001));
+  CHECK_EQ(rows.back().payload[299], static_cast<uint8_t>(1300));
+  CHECK_EQ(coroipcc_send_row_buffer(client.connection, &again, buffer, 0, 10), COROIPC_OK);
+  CHECK_EQ(group.Until(COROIPC_KIND_RESPONSE).back().entry.correlation, 4u);
+  coroipc_buffer_release(buffer);
+  client.Close();
+}
+
 TEST("all the buffers there are can be had, the next is LIMIT, a cancelled want is given back") {
   Server server;
   server.options.segments = 4;
@@ -586,6 +647,42 @@ TEST("one fd serves many connections, and each row says whose it is") {
     }
   }
   for (auto& client : clients) client->Close();
+}
+
+TEST("a disarmed group is not rung for, and finds what came at its next look") {
+  Server server;
+  server.Start();
+  Group group;
+  if (group.group->one_cpu()) SKIP("on one CPU nobody looks without a doorbell");
+  Client client;
+  REQUIRE(client.Connect(server.name, group.group) == COROIPC_OK);
+  REQUIRE(Eventually([&] { return server.last != nullptr; }));
+  coroipcc_dispatch_flow(client.connection, 1);
+  const auto dispatch = [&] {  // how often it rang
+    coroipc_stats before, after;
+    coroipcs_connection_stats(server.last, &before, 0);
+    CHECK_EQ(coroipcs_dispatch_send(server.last, 9, nullptr, 0), COROIPC_OK);
+    coroipcs_connection_stats(server.last, &after, 0);
+    return after.doorbells_sent - before.doorbells_sent;
+  };
+  const auto settle = [&] {
+    while (coroipcc_look(group.group, 0) != COROIPC_OK)
+      (void)coroipcc_receive(group.group, group.batch.get(), 1);
+  };
+  // Only what was active lately is disarmed, and a busy machine may make it too late.
+  bool disarmed = false;
+  for (int round = 0; round < 500 && !disarmed; ++round) {
+    settle();
+    CHECK_EQ(dispatch(), 1u);
+    (void)group.Until(COROIPC_KIND_DISPATCH);
+    settle();
+    coroipcc_disarm(group.group);
+    disarmed = dispatch() == 0;
+    if (disarmed) CHECK_EQ(coroipcc_look(group.group, 0), COROIPC_AGAIN);
+    (void)group.Until(COROIPC_KIND_DISPATCH);
+  }
+  CHECK(disarmed);
+  client.Close();
 }
 
 TEST("a dead server is told to every connection: what came, what nobody knows, then the end") {

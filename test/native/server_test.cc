@@ -370,6 +370,28 @@ TEST("policy 'disconnect': the connection ends, both sides hear why, also from a
   CHECK_EQ(coroipcc_state(scene.client.connection), COROIPC_BACKLOG_OVERFLOW);
 }
 
+TEST("the policy of a single connection can be changed while it is open") {
+  Backlogged scene(COROIPCS_POLICY_ERROR);
+  uint32_t sent = 0;
+  while (scene.Dispatch(sent) == COROIPC_OK && sent < 1000) ++sent;
+  CHECK_EQ(scene.Dispatch(9999), COROIPC_FULL);
+  CHECK_EQ(coroipcs_connection_policy(scene.server.last, -1), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcs_connection_policy(scene.server.last, COROIPCS_POLICY_DISCONNECT + 1),
+           COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(scene.Dispatch(9999), COROIPC_FULL);  // as before
+  CHECK_EQ(coroipcs_connection_policy(scene.server.last, COROIPCS_POLICY_DROP_NEWEST), COROIPC_OK);
+  CHECK_EQ(scene.Dispatch(9999), COROIPC_OK);
+  CHECK_EQ(coroipcs_connection_policy(scene.server.last, COROIPCS_POLICY_DROP_OLDEST), COROIPC_OK);
+  CHECK_EQ(scene.Dispatch(7777), COROIPC_OK);
+  coroipc_stats stats;
+  coroipcs_connection_stats(scene.server.last, &stats, 0);
+  CHECK_EQ(stats.dropped, 2u);
+  const std::vector<uint32_t> got = scene.Read();
+  REQUIRE(got.size() == sent);  // one came, one went
+  CHECK_EQ(got.front(), 0u);
+  CHECK_EQ(got.back(), 7777u);
+}
+
 TEST("a batch of dispatches keeps what it promised, then says FULL") {
   Backlogged scene(COROIPCS_POLICY_ERROR, 4096);
   std::vector<coroipc_entry> rows(100);
@@ -482,6 +504,50 @@ TEST("a buffer that the server fills arrives without a copy, as answer and as di
     CHECK_EQ(coroipcc_dispatch_release(client.connection), COROIPC_OK);
   }
   CHECK(server.Stats().segments <= 16);
+}
+
+TEST("the buffer behind a received row can be had, and outlives the answer and the connection") {
+  Server server;
+  server.options.authorize_events = 1;
+  server.Start(false);
+  Client client;
+  client.options.trust_server = 1;
+  std::thread connecting([&] { CHECK_EQ(client.Connect(server.name), COROIPC_OK); });
+  const uint32_t number =
+      ReceiveUntil(server.server, COROIPC_KIND_AUTHORIZE).back().entry.connection;
+  coroipcs_connection* const connection = coroipcs_connection_at(server.server, number);
+  CHECK_EQ(coroipcs_authorize(connection, COROIPC_OK, 1), COROIPC_OK);
+  connecting.join();
+  coroipc_buffer* held = nullptr;
+  CHECK_EQ(coroipcs_buffer_get(connection, 0, &held), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcs_buffer_get(connection, 0xffffffff, &held), COROIPC_INVALID_ARGUMENT);
+  std::thread asking([&] {
+    coroipc_buffer* buffer = nullptr;
+    REQUIRE(coroipcc_buffer_alloc(client.connection, 5000, kPatienceMs, &buffer) == COROIPC_OK);
+    memset(coroipc_buffer_data(buffer), 'g', 5000);
+    coroipcc_response response;
+    CHECK_EQ(
+        coroipcc_request_buffer(client.connection, 100, buffer, 1000, 3000, kPatienceMs, &response),
+        COROIPC_OK);
+    CHECK_EQ(response.status, 6);
+    CHECK_EQ(coroipcc_response_release(client.connection), COROIPC_OK);
+    coroipc_buffer_release(buffer);
+  });
+  const coroipc_entry row = ReceiveUntil(server.server, COROIPC_KIND_REQUEST).back().entry;
+  CHECK_EQ(row.flags, COROIPC_IN_SEGMENT);
+  CHECK_EQ(row.bytes, 3000u);
+  REQUIRE(coroipcs_buffer_get(connection, row.segment, &held) == COROIPC_OK);
+  CHECK_EQ(coroipc_buffer_index(held), row.segment);
+  const auto* const data = static_cast<uint8_t*>(coroipc_buffer_data(held)) + row.offset;
+  CHECK(data[0] == 'g' && data[2999] == 'g');
+  CHECK_EQ(coroipcs_response_send(connection, row.correlation, COROIPC_OK, 6, nullptr, 0),
+           COROIPC_OK);
+  asking.join();
+  client.Close();
+  (void)ReceiveUntil(server.server, COROIPC_KIND_DISCONNECTED);
+  coroipcs_connection_release(connection);
+  CHECK(data[0] == 'g' && data[2999] == 'g');
+  coroipc_buffer_release(held);
 }
 
 TEST("a buffer outlives its connection and its server as long as it is held") {
@@ -838,6 +904,40 @@ TEST("a service is added once, closed with its connections, and can be added aga
   CHECK_EQ(coroipcs_service_add(server.server, 1, &server.service), COROIPC_OK);
   CHECK_EQ(other.Connect(server.name), COROIPC_OK);
   CHECK(other.Echo());
+}
+
+TEST("a connection says who it is and what was negotiated for it") {
+  Server server;
+  server.options.requests_in_flight = 100;
+  server.options.message_bytes = 50000;
+  server.options.any_service = 1;
+  server.Start();
+  Client small, greedy;
+  small.options.service = 77;
+  small.options.requests_in_flight = 7;
+  small.options.message_bytes = 10000;
+  REQUIRE(small.Connect(server.name) == COROIPC_OK);
+  REQUIRE(Eventually([&] { return server.connected == 1; }));
+  coroipcs_connection* const one = server.last;
+  greedy.options.requests_in_flight = 60000;
+  greedy.options.message_bytes = 0xffffffff;
+  REQUIRE(greedy.Connect(server.name) == COROIPC_OK);
+  REQUIRE(Eventually([&] { return server.connected == 2; }));
+  coroipcs_connection* const two = server.last;
+  coroipcs_connection_hold(one);
+  coroipcs_connection_hold(two);
+  CHECK_EQ(coroipcs_connection_service(one), 77);
+  CHECK_EQ(coroipcs_connection_service(two), 1);
+  CHECK_EQ(coroipcs_connection_requests_in_flight(one), 7u);
+  CHECK_EQ(coroipcs_connection_requests_in_flight(two), 100u);
+  CHECK_EQ(coroipcs_connection_message_bytes(one), 10000u);
+  CHECK_EQ(coroipcs_connection_message_bytes(two), 50000u);
+  CHECK(coroipcs_connection_id(one) != 0);
+  // The same id at both ends.
+  CHECK_EQ(coroipcs_connection_id(one), coroipcc_connection_id(small.connection));
+  CHECK_EQ(coroipcs_connection_id(two), coroipcc_connection_id(greedy.connection));
+  coroipcs_connection_release(one);
+  coroipcs_connection_release(two);
 }
 
 TEST("with an own selector any service is served") {
