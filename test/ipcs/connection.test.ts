@@ -1,4 +1,5 @@
 // The server's side of a connection: dispatch and its bound, hold, disconnect, buffers, statistics.
+import { readFileSync } from 'node:fs'
 import { connect, type ConnectOptions } from '@coroipc/ipcc'
 import { type Connection, Server, type ServiceOptions } from '@coroipc/ipcs'
 import t from 'tap'
@@ -239,12 +240,19 @@ t.test('onDisconnect keeps it until its promise settles', async (t) => {
     onDisconnect: () => new Promise((resolve) => (settle = resolve)),
   })
   const { mine, client } = both
+  const mapped = (): number =>
+    readFileSync('/proc/self/maps', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes('memfd:coroipc')).length
+  const before = mapped()
   await client.close()
   await until(() => settle !== undefined)
   await new Promise((resolve) => setTimeout(resolve, 20))
   t.equal(mine.stats().connections, 0)
+  t.equal(mapped(), before - 1, 'the client has let go of its mapping, the server has not')
   settle?.()
   await new Promise(setImmediate)
+  await until(() => mapped() === before - 2)
   t.throws(() => mine.stats(), { code: 'ERR_COROIPC_DISCONNECTED' })
 })
 

@@ -877,6 +877,83 @@ TEST("who waits to be authorized can be made ready and then let in with another 
   CHECK(watched.empty());
 }
 
+TEST(
+    "a poll system is asked for POLLOUT while a segment waits for room on a socket, and no "
+    "longer") {
+  Server server;
+  static std::map<uint64_t, std::pair<int, int>> watched;  // fd and events by cookie
+  static std::vector<int> asked;
+  coroipcs_poll poll_system = {};
+  poll_system.accept_add = [](int fd, uint64_t cookie, void*) {
+    watched[cookie] = {fd, POLLIN};
+    return 0;
+  };
+  poll_system.dispatch_add = [](int fd, int events, uint64_t cookie, void*) {
+    watched[cookie] = {fd, events};
+    return 0;
+  };
+  poll_system.dispatch_modify = [](int fd, int events, uint64_t cookie, void*) {
+    CHECK_EQ(watched[cookie].first, fd);
+    watched[cookie].second = events;
+    asked.push_back(events);
+    return 0;
+  };
+  poll_system.dispatch_destroy = [](int, uint64_t cookie, void*) {
+    CHECK_EQ(watched.erase(cookie), 1u);
+  };
+  server.options.poll = &poll_system;
+  server.Start(false);
+  const auto turn = [&] {
+    const auto sources = watched;
+    for (const auto& [cookie, source] : sources) {
+      pollfd fd = {source.first, static_cast<short>(source.second), 0};
+      if (poll(&fd, 1, 0) != 1) continue;
+      if (cookie == Cookie(Source::kListener, 0))
+        (void)coroipcs_handler_accept(server.server, cookie);
+      else
+        (void)coroipcs_handler_dispatch(server.server, cookie, fd.revents);
+    }
+    (void)coroipcs_process(server.server, 5);
+  };
+  RawClient miser;
+  REQUIRE(miser.ConnectSocket(server.name));
+  const coroipc_setup_request setup = MakeSetupRequest(1, Terms{});
+  REQUIRE(SendWithFds(miser.socket, &setup, sizeof setup, {}));
+  for (int i = 0; i < 3; ++i) turn();
+  REQUIRE(miser.TakeReply() == COROIPC_OK);
+  turn();
+  for (uint32_t i = 0; i < 400; ++i) {  // each answer rings, and nobody reads the socket
+    StoreSeqCst(miser.control->ring[1].reader_sleep, 1u);
+    miser.PutRequest(kStatus, i % 8, nullptr, 0);
+    turn();
+    coroipc_record answer = {};
+    REQUIRE(miser.Take(miser.response, &answer, nullptr));
+  }
+  CHECK(asked.empty());
+  const uint32_t bytes = 1u << 20;
+  miser.PutRequest(kFill, 9, &bytes, sizeof bytes);
+  turn();
+  REQUIRE(asked.size() == 1);
+  CHECK_EQ(asked[0], POLLIN | POLLOUT);
+  for (int i = 0; i < 5; ++i) turn();
+  CHECK_EQ(asked.size(), 1u);
+  uint8_t message[64];
+  int fd = -1;
+  while (recv(miser.socket, message, sizeof message, MSG_DONTWAIT) == 1) {
+  }
+  for (int i = 0; i < 3; ++i) turn();
+  REQUIRE(asked.size() == 2);
+  CHECK_EQ(asked[1], POLLIN);
+  while (ReceiveWithFd(miser.socket, message, sizeof message, &fd) == 1) {
+  }
+  CHECK(fd >= 0);
+  close(fd);
+  coroipc_record answer = {};
+  CHECK(miser.Take(miser.response, &answer, nullptr));
+  server.Stop();
+  CHECK(watched.empty());
+}
+
 // -- services -------------------------------------------------------------------------------------
 
 TEST("a service is added once, closed with its connections, and can be added again") {
