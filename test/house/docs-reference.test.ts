@@ -71,6 +71,23 @@ for (const [name, path, type] of subjects) {
   })
 }
 
+t.test('the pages name every type that the packages export', async (t) => {
+  const text = pagesBelow(PAGES).map(page).join('\n')
+  for (const name of ['ipcs', 'ipcc']) {
+    const lists = [...source(`packages/${name}/src/index.ts`).matchAll(/\{([^}]*)\}/g)]
+    const types = lists
+      .flatMap(([, list = '']) => list.split(','))
+      .map((each) => each.replace(/\btype\b/, '').trim())
+      .filter((each) => /^[A-Z][a-z]/.test(each))
+    t.ok(types.length > 20)
+    t.same(
+      types.filter((each) => !new RegExp(`\`${each}\\b`).test(text)),
+      [],
+      name,
+    )
+  }
+})
+
 t.test('no page documents a member that is gone', async (t) => {
   const files = new Set([...subjects.map(([, path]) => path), 'native/lib/abi.generated.ts'])
   // AsyncDisposable is a type of the language; the iterator page has a row for leaving a loop.

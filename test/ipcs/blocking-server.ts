@@ -5,7 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 const errors: string[] = []
 let kept: Request | undefined
 const server = new Server({ poll: blockingPoll() })
-server.on('error', (error) => errors.push((error as { code?: string }).code ?? error.message))
+server.on('error', (error) => errors.push(error.code))
 server.addService({
   id: 1,
   handlers: {

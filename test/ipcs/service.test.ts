@@ -1,6 +1,6 @@
 // Services: registration, hooks, admission, selection, serialisation, trust.
 import { connect } from '@coroipc/ipcc'
-import { type Admission, type Request, Server, type ServiceOptions } from '@coroipc/ipcs'
+import { type Admission, IpcError, type Request, Server, type ServiceOptions } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
 
@@ -114,23 +114,59 @@ t.test('context, onConnect and onDisconnect', async (t) => {
 t.test('a hook that throws ends that connection only', async (t) => {
   for (const hook of ['context', 'onConnect'] as const) {
     let fail = true
-    const errors: unknown[] = []
+    const errors: IpcError[] = []
     await using server = await serve({
       [hook]: () => {
         if (fail) throw new Error('on purpose')
       },
       handlers: { 0: () => 'x' },
     })
-    server.on('error', (error) => errors.push(error.message))
+    server.on('error', (error) => errors.push(error))
     const connection = await connect(server.name, { service: 1 })
     await until(() => connection.closed)
-    t.same(errors, ['on purpose'])
+    t.match(errors, [{ code: 'ERR_COROIPC_HANDLER_FAILED', cause: { message: 'on purpose' } }])
+    t.ok(errors[0]?.message.startsWith(`${hook}: `), 'the message names the hook')
     fail = false
     await using second = await connect(server.name, { service: 1 })
     t.equal(text(await second.request(0)), 'x')
     await connection.close()
   }
 })
+
+t.test(
+  'what any hook throws is an IpcError at the error event, with the hook and the cause',
+  async (t) => {
+    const thrown = 'not even an Error'
+    const fail = (): never => {
+      throw thrown
+    }
+    const reject = (): Promise<never> => Promise.reject(thrown)
+    const hooks: [hook: string, code: string, options: object, server?: object][] = [
+      ['authorize', 'ERR_COROIPC_HANDLER_FAILED', {}, { authorize: fail }],
+      ['authorize', 'ERR_COROIPC_HANDLER_REJECTED', {}, { authorize: reject }],
+      ['trust', 'ERR_COROIPC_HANDLER_FAILED', { trust: fail }],
+      ['context', 'ERR_COROIPC_HANDLER_FAILED', { context: fail }],
+      ['onConnect', 'ERR_COROIPC_HANDLER_FAILED', { onConnect: fail }],
+      ['onConnect', 'ERR_COROIPC_HANDLER_REJECTED', { onConnect: reject }],
+      ['onDisconnect', 'ERR_COROIPC_HANDLER_FAILED', { onDisconnect: fail }],
+      ['onDisconnect', 'ERR_COROIPC_HANDLER_REJECTED', { onDisconnect: reject }],
+      ['onAdmitted', 'ERR_COROIPC_HANDLER_FAILED', { onAdmitted: fail }],
+      ['request 0 of service 1', 'ERR_COROIPC_HANDLER_FAILED', { admit: fail }],
+    ]
+    for (const [hook, code, options, serverOptions] of hooks) {
+      await using server = await serve({ ...options, handlers: { 0: () => 'x' } }, serverOptions)
+      const errors: IpcError[] = []
+      server.on('error', (error) => errors.push(error))
+      const connection = await connect(server.name, { service: 1 }).catch(() => undefined)
+      await connection?.request(0).catch(() => {})
+      await connection?.close()
+      await until(() => errors.length > 0)
+      t.ok(IpcError.is(errors[0]), hook)
+      t.match(errors, [{ code, cause: thrown }], `${hook} ${code}`)
+      t.ok(errors[0]?.message.startsWith(`${hook}: `), `${errors[0]?.message}`)
+    }
+  },
+)
 
 t.test('admit says accept, retry or refuse; onAdmitted always follows', async (t) => {
   const log: string[] = []

@@ -203,6 +203,7 @@ export class ClientConnection
   request(id: number, payload?: RequestPayload, options?: PayloadOptions): Promise<Uint8Array>
   request(id: number, payload: RequestPayload, options: FullOptions): Promise<Answer>
   request(id: number, payload: RequestPayload, options: LeaseOptions): Promise<Lease>
+  request(id: number, payload?: RequestPayload, options?: RequestOptions): Promise<Outcome>
   request(id: number, payload: RequestPayload, callback: Callback<Uint8Array>): void
   request(
     id: number,
@@ -221,6 +222,12 @@ export class ClientConnection
     payload: RequestPayload,
     options: LeaseOptions,
     callback: Callback<Lease>,
+  ): void
+  request(
+    id: number,
+    payload: RequestPayload,
+    options: RequestOptions | undefined,
+    callback: Callback<Outcome>,
   ): void
   request(
     id: number,
@@ -646,6 +653,7 @@ export class ClientConnection
   requestSync(id: number, payload?: RequestPayload, options?: SyncPayloadOptions): Uint8Array
   requestSync(id: number, payload: RequestPayload, options: SyncFullOptions): Answer
   requestSync(id: number, payload: RequestPayload, options: SyncLeaseOptions): Lease
+  requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome
   requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome {
     if ((id & ID_MAX) !== id) checkId('id', id)
     let timeoutMs = this.#timeoutMs
@@ -751,9 +759,10 @@ export class ClientConnection
   }
 
   dispatchSync(
-    options?: number | (RequestTimeout & { readonly inPlace?: false }),
+    options?: number | (RequestTimeout & { readonly inPlace?: false | undefined }),
   ): Message | undefined
   dispatchSync(options: RequestTimeout & { readonly inPlace: true }): Lease | undefined
+  dispatchSync(options?: number | DispatchSyncOptions): Message | Lease | undefined
   dispatchSync(options?: number | DispatchSyncOptions): Message | Lease | undefined {
     let timeoutMs = this.#timeoutMs
     let inPlace = false
@@ -796,7 +805,7 @@ export class ClientConnection
   // -- dispatches -----------------------------------------------------------------------------------
 
   dispatches(options?: {
-    readonly signal?: AbortSignal
+    readonly signal?: AbortSignal | undefined
   }): AsyncIterableIterator<Message, undefined> {
     checkOptions('options', options, dispatchesChecks)
     const iterator = new Dispatches(this, options?.signal)
@@ -980,7 +989,7 @@ export class ClientConnection
 
   // -- the rest -------------------------------------------------------------------------------------
 
-  stats(options?: { readonly clear?: boolean }): ConnectionStats {
+  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats {
     checkOptions('options', options, clearChecks)
     if (this.#freed) throw this.#overError('stats')
     const clear = options?.clear ?? false

@@ -13,7 +13,7 @@ import type { EventEmitter } from 'eventemitter3'
 import type { Message } from './dispatches.js'
 import type { Lease } from './lease.js'
 import type { RequestOptions, RequestSyncOptions, RequestTimeout } from './options.js'
-import type { Answer, Callback } from './pending.js'
+import type { Answer, Callback, Outcome } from './pending.js'
 
 /** What can be sent: bytes in any form, or a buffer made by `allocate`, or nothing. */
 export type RequestPayload = Payload | SharedBuffer | BufferPart | undefined
@@ -41,13 +41,13 @@ export interface ConnectionStats extends Stats {
 /** What `dispatchSync` takes. */
 export interface DispatchSyncOptions extends RequestTimeout {
   /** Return a {@link Lease}. */
-  readonly inPlace?: boolean
+  readonly inPlace?: boolean | undefined
 }
 
 /** What `allocate` takes. */
 export interface AllocateOptions extends RequestTimeout {
   /** Gives up: `ERR_COROIPC_ABORTED`. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 /** The error of `requestSync` with an `into` that is too small: the answer is not lost. */
@@ -100,7 +100,8 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
    * The payload is copied before this returns. Beyond `requestsInFlight` it waits its turn privately.
    *
    * @param id 0 to 65535
-   * @returns the answer's payload, the caller's own for ever; or what `full`, `inPlace` say
+   * @returns the answer's payload, the caller's own for ever; or what `full`, `inPlace` say. Options whose
+   *   type leaves that open, in a variable, have the type of all three: {@link Outcome}
    * @throws (rejects) `ERR_COROIPC_TIMED_OUT`, `_ABORTED`, `_LIMIT` (too many wait), `_TOO_LARGE`,
    *   `_UNKNOWN_OUTCOME`, `_PEER_DEAD`, `_DISCONNECTED`, or what the server answered
    * @example
@@ -109,6 +110,7 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
   request(id: number, payload?: RequestPayload, options?: PayloadOptions): Promise<Uint8Array>
   request(id: number, payload: RequestPayload, options: FullOptions): Promise<Answer>
   request(id: number, payload: RequestPayload, options: LeaseOptions): Promise<Lease>
+  request(id: number, payload?: RequestPayload, options?: RequestOptions): Promise<Outcome>
   /** The same with a callback, which is called once, and never before this returns. */
   request(id: number, payload: RequestPayload, callback: Callback<Uint8Array>): void
   request(
@@ -129,6 +131,12 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
     options: LeaseOptions,
     callback: Callback<Lease>,
   ): void
+  request(
+    id: number,
+    payload: RequestPayload,
+    options: RequestOptions | undefined,
+    callback: Callback<Outcome>,
+  ): void
 
   /**
    * Asks the server and blocks this thread until it answers. Dispatches and other answers that come
@@ -144,6 +152,7 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
   requestSync(id: number, payload?: RequestPayload, options?: SyncPayloadOptions): Uint8Array
   requestSync(id: number, payload: RequestPayload, options: SyncFullOptions): Answer
   requestSync(id: number, payload: RequestPayload, options: SyncLeaseOptions): Lease
+  requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome
 
   /**
    * Sends one way: no answer, no outcome. The payload is copied before this returns.
@@ -163,7 +172,9 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
    * @example
    * for await (const { id, payload } of connection.dispatches()) console.log(id, payload)
    */
-  dispatches(options?: { readonly signal?: AbortSignal }): AsyncIterableIterator<Message, undefined>
+  dispatches(options?: {
+    readonly signal?: AbortSignal | undefined
+  }): AsyncIterableIterator<Message, undefined>
 
   /**
    * The next dispatch; blocks this thread up to `timeoutMs` (a number stands for it; default: the
@@ -174,9 +185,10 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
    *   `_DEADLOCK` if it would have to wait for a server of this thread
    */
   dispatchSync(
-    options?: number | (RequestTimeout & { readonly inPlace?: false }),
+    options?: number | (RequestTimeout & { readonly inPlace?: false | undefined }),
   ): Message | undefined
   dispatchSync(options: RequestTimeout & { readonly inPlace: true }): Lease | undefined
+  dispatchSync(options?: number | DispatchSyncOptions): Message | Lease | undefined
 
   /**
    * A zero-copy buffer: fill it, then send it in place of a payload. Shared with the server where both
@@ -193,7 +205,7 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
   allocateSync(bytes: number, options?: RequestTimeout): SharedBuffer
 
   /** Counters; `clear` begins them anew. @throws `ERR_COROIPC_DISCONNECTED` after `close`. */
-  stats(options?: { readonly clear?: boolean }): ConnectionStats
+  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats
 
   /** Keeps the process alive (the default). */
   ref(): this
@@ -213,20 +225,32 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
 }
 
 /** {@link RequestOptions} of a request that resolves to its payload. */
-export type PayloadOptions = RequestOptions & { readonly full?: false; readonly inPlace?: false }
+export type PayloadOptions = RequestOptions & {
+  readonly full?: false | undefined
+  readonly inPlace?: false | undefined
+}
 /** {@link RequestOptions} of a request that resolves to an {@link Answer}. */
-export type FullOptions = RequestOptions & { readonly full: true; readonly inPlace?: false }
+export type FullOptions = RequestOptions & {
+  readonly full: true
+  readonly inPlace?: false | undefined
+}
 /** {@link RequestOptions} of a request that resolves to a {@link Lease}. */
-export type LeaseOptions = RequestOptions & { readonly full?: false; readonly inPlace: true }
+export type LeaseOptions = RequestOptions & {
+  readonly full?: false | undefined
+  readonly inPlace: true
+}
 /** {@link RequestSyncOptions} of a request that returns its payload. */
 export type SyncPayloadOptions = RequestSyncOptions & {
-  readonly full?: false
-  readonly inPlace?: false
+  readonly full?: false | undefined
+  readonly inPlace?: false | undefined
 }
 /** {@link RequestSyncOptions} of a request that returns an {@link Answer}. */
 export type SyncFullOptions = RequestSyncOptions & {
   readonly full: true
-  readonly inPlace?: false
+  readonly inPlace?: false | undefined
 }
 /** {@link RequestSyncOptions} of a request that returns a {@link Lease}. */
-export type SyncLeaseOptions = RequestTimeout & { readonly full?: false; readonly inPlace: true }
+export type SyncLeaseOptions = RequestTimeout & {
+  readonly full?: false | undefined
+  readonly inPlace: true
+}

@@ -38,7 +38,7 @@ export type {
   RequestTimeout,
   ServerDemand,
 } from './options.js'
-export type { Answer, Callback } from './pending.js'
+export type { Answer, Callback, Outcome } from './pending.js'
 export {
   Reconnecting,
   type ReconnectingEvents,

@@ -23,9 +23,9 @@ export const DEFAULT_TIMEOUT_MS = 30000
 /** Who the server must be; checked by the kernel's word before anything is sent. */
 export interface ServerDemand {
   /** Its effective uid. */
-  readonly uid?: number
+  readonly uid?: number | undefined
   /** Its pid. */
-  readonly pid?: number
+  readonly pid?: number | undefined
 }
 
 /** What `connectSync` takes. Sizes of 0, and those left out, ask for the server's defaults. */
@@ -33,69 +33,69 @@ export interface ConnectSyncOptions {
   /** The service to connect to, 0 to 65535. */
   readonly service: number
   /** Time for connecting, milliseconds; Infinity: no limit. Default 30000. */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Time for each request that says nothing itself, milliseconds; Infinity: no limit. Default 30000. */
-  readonly requestTimeoutMs?: number
+  readonly requestTimeoutMs?: number | undefined
   /** Refuse any other server: `ERR_COROIPC_DENIED`. Default: whoever listens under the name. */
-  readonly server?: ServerDemand
+  readonly server?: ServerDemand | undefined
   /**
    * Read payloads in place where a lease or a zero-copy buffer asks for it. The server can then change
    * bytes while they are read, which can crash a process that decodes or sorts them. Default false: the
    * same calls work on private copies.
    */
-  readonly trustServer?: boolean
+  readonly trustServer?: boolean | undefined
   /** How long to look at the rings before sleeping. Default `'adaptive'`. */
-  readonly wait?: Wait
+  readonly wait?: Wait | undefined
   /** Request ring: a power of two; the server's floor and ceiling apply. */
-  readonly requestRingBytes?: number
+  readonly requestRingBytes?: number | undefined
   /** Response ring, likewise. */
-  readonly responseRingBytes?: number
+  readonly responseRingBytes?: number | undefined
   /** Dispatch ring, likewise. */
-  readonly dispatchRingBytes?: number
+  readonly dispatchRingBytes?: number | undefined
   /** Largest payload, both ways; `connection.messageBytes` says what was agreed. */
-  readonly messageBytes?: number
+  readonly messageBytes?: number | undefined
   /** Unanswered requests; `connection.requestsInFlight` says what was agreed. */
-  readonly requestsInFlight?: number
+  readonly requestsInFlight?: number | undefined
   /** Requests that wait privately for one of these to be answered; then `ERR_COROIPC_LIMIT`. Default 1024. */
-  readonly queuedRequests?: number
+  readonly queuedRequests?: number | undefined
   /** Bytes of requests that wait for room; then `ERR_COROIPC_LIMIT`. Default 4 MiB. */
-  readonly queueBytes?: number
+  readonly queueBytes?: number | undefined
   /** Bytes of dispatches that are kept while something else is waited for. Default 4 MiB. */
-  readonly inboxBytes?: number
+  readonly inboxBytes?: number | undefined
   /** Record the latency of requests: `stats().latency`. Default false. */
-  readonly latency?: boolean
+  readonly latency?: boolean | undefined
 }
 
 /** What `connect` takes. */
 export interface ConnectOptions extends ConnectSyncOptions {
   /** Gives up: `ERR_COROIPC_ABORTED` with `cause` the signal's reason. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 /** What every request takes. */
 export interface RequestTimeout {
   /** Milliseconds; Infinity: no limit. Default: the connection's `requestTimeoutMs`. */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
 }
 
 /** What `request` takes. */
 export interface RequestOptions extends RequestTimeout {
   /** Gives the request up: `ERR_COROIPC_ABORTED` with `cause` the signal's reason. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** Resolve to an {@link Answer}: payload, application's status and sequence. Default: the payload. */
-  readonly full?: boolean
+  readonly full?: boolean | undefined
   /** Resolve to a {@link Lease}: a zero-copy answer of a trusted server is read where it is. */
-  readonly inPlace?: boolean
+  readonly inPlace?: boolean | undefined
 }
 
 /** What `requestSync` takes. */
 export interface RequestSyncOptions extends RequestTimeout {
   /** Return an {@link Answer} instead of the payload. */
-  readonly full?: boolean
+  readonly full?: boolean | undefined
   /** Return a {@link Lease}. */
-  readonly inPlace?: boolean
+  readonly inPlace?: boolean | undefined
   /** Copy the answer here; the part that was filled is returned. */
-  readonly into?: Uint8Array
+  readonly into?: Uint8Array | undefined
 }
 
 const size = (min: number, max: number): ((name: string, value: unknown) => void) => {

@@ -22,7 +22,7 @@ export interface Answer {
   readonly sequence: number
 }
 
-/** What a request comes to, by its options. */
+/** What a request comes to, by its options: the payload, with `full` an answer, with `inPlace` a lease. */
 export type Outcome = Uint8Array | Answer | Lease
 
 /** What is called when a request without promise has its outcome: once, never before `request` returns. */

@@ -29,14 +29,14 @@ import {
   DEFAULT_TIMEOUT_MS,
   type RequestOptions,
 } from './options.js'
-import type { Answer } from './pending.js'
+import type { Answer, Outcome } from './pending.js'
 
 /** What `reconnecting` takes beside what `connect` takes. */
 export interface ReconnectingOptions extends ConnectOptions {
   /** First pause before connecting again, milliseconds; it doubles, with a random part. Default 20. */
-  readonly pauseMs?: number
+  readonly pauseMs?: number | undefined
   /** Longest pause. Default 2000. */
-  readonly pauseMsMax?: number
+  readonly pauseMsMax?: number | undefined
 }
 
 /** Events of a {@link Reconnecting}. */
@@ -196,8 +196,8 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
    *   give up
    */
   connected(options?: {
-    readonly timeoutMs?: number
-    readonly signal?: AbortSignal
+    readonly timeoutMs?: number | undefined
+    readonly signal?: AbortSignal | undefined
   }): Promise<Connection> {
     return new Promise((resolve, reject) => {
       checkOptions('options', options, waitChecks)
@@ -247,17 +247,11 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
   request(id: number, payload?: RequestPayload, options?: PayloadOptions): Promise<Uint8Array>
   request(id: number, payload: RequestPayload, options: FullOptions): Promise<Answer>
   request(id: number, payload: RequestPayload, options: LeaseOptions): Promise<Lease>
-  async request(
-    id: number,
-    payload?: RequestPayload,
-    options?: RequestOptions,
-  ): Promise<Uint8Array | Answer | Lease> {
+  request(id: number, payload?: RequestPayload, options?: RequestOptions): Promise<Outcome>
+  async request(id: number, payload?: RequestPayload, options?: RequestOptions): Promise<Outcome> {
     if (options !== undefined) checkRequest(options)
     const here = this.connection
-    // One call for the three forms; which one it is, `options` says.
-    const send = (connection: Connection, given: RequestOptions | undefined): Promise<Uint8Array> =>
-      connection.request(id, payload, given as PayloadOptions)
-    if (here !== undefined) return send(here, options)
+    if (here !== undefined) return here.request(id, payload, options)
     const timeoutMs = options?.timeoutMs ?? this.#options.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS
     const until = performance.now() + timeoutMs
     const signal = options?.signal
@@ -265,7 +259,7 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
       signal === undefined ? { timeoutMs } : { timeoutMs, signal },
     )
     const left = timeoutMs === Infinity ? Infinity : Math.max(1, until - performance.now())
-    return send(connection, { ...options, timeoutMs: left })
+    return connection.request(id, payload, { ...options, timeoutMs: left })
   }
 
   /** As `connection.send`; false also while there is no connection. */

@@ -57,15 +57,15 @@ export interface ConnectionStats extends Stats {
 /** What `dispatch` takes beside the payload. */
 export interface DispatchOptions {
   /** What the client sees as `message.id`, 0 to 65535. Default 0. */
-  readonly id?: number
+  readonly id?: number | undefined
 }
 
 /** What `drain` takes. */
 export interface DrainOptions {
   /** Default 5000. */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Gives up: `ERR_COROIPC_ABORTED` with `cause` the signal's reason. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 /**
@@ -141,7 +141,7 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
    */
   allocate(bytes: number): SharedBuffer
   /** Counters of this connection; `clear` begins them anew. @throws `ERR_COROIPC_DISCONNECTED` when gone. */
-  stats(options?: { readonly clear?: boolean }): ConnectionStats
+  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats
   /** Requests read each second: Infinity no limit, 0 paused. */
   setRequestsPerSecond(requestsPerSecond: number): void
   /** How urgent its requests are beside those of others. */
@@ -176,7 +176,9 @@ function onlyId(options: object): boolean {
 }
 
 /** Checks `{ clear }`; also for the server's stats. */
-export function clearOption(options: { readonly clear?: boolean } | undefined): boolean {
+export function clearOption(
+  options: { readonly clear?: boolean | undefined } | undefined,
+): boolean {
   checkOptions('options', options, CLEAR_CHECKS)
   return options?.clear ?? false
 }
@@ -407,7 +409,7 @@ export class ServerConnection<Context>
     )
   }
 
-  stats(options?: { readonly clear?: boolean }): ConnectionStats {
+  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats {
     const clear = clearOption(options)
     if (this.#gone) throw ipcError(Status.DISCONNECTED, { subject: 'stats' })
     const stats = this.#owner.readStats(this.number, clear)

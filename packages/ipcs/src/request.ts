@@ -9,8 +9,8 @@ export type AnswerPayload = Payload | SharedBuffer | BufferPart | undefined
 /** An answer that sets the application's own status as well. */
 export interface FullAnswer {
   /** Any int32; the client reads it with `{ full: true }`. Default 0. */
-  readonly status?: number
-  readonly payload?: AnswerPayload
+  readonly status?: number | undefined
+  readonly payload?: AnswerPayload | undefined
 }
 
 /** What a handler may return: see {@link Handler}. */
@@ -70,7 +70,7 @@ export interface Request<Context = unknown> {
    *   `ERR_COROIPC_LIMIT`, `ERR_COROIPC_NO_MEMORY`: a large answer for which no segment can be had. The
    *   client was answered with that code.
    */
-  respond(payload?: AnswerPayload, options?: { readonly status?: number }): boolean
+  respond(payload?: AnswerPayload, options?: { readonly status?: number | undefined }): boolean
   /**
    * Answers with a failure, as if the handler had thrown `error`: `ERR_COROIPC_HANDLER_FAILED`, or
    * `ERR_COROIPC_RETRY` / `ERR_COROIPC_REFUSED` if that is the error's code.
@@ -176,7 +176,7 @@ export class ServerRequest<Context> implements Request<Context> {
     this.#owner.deferred(this)
   }
 
-  respond(payload?: AnswerPayload, options?: { readonly status?: number }): boolean {
+  respond(payload?: AnswerPayload, options?: { readonly status?: number | undefined }): boolean {
     return this.#owner.respond(this, payload, options?.status ?? 0)
   }
 

@@ -64,7 +64,7 @@ export interface LoopEvents<Context> {
   connection(connection: Connection<Context>): void
   disconnect(connection: Connection<Context>, reason: IpcError): void
   denied(credentials: Credentials, service: number): void
-  error(error: unknown, source: ErrorSource<Context>): void
+  error(error: IpcError, source: ErrorSource<Context>): void
   /** The native side says something; levels as in pino. */
   log(level: number, text: string): void
   /** A connection's resources were given back, or a request was answered: a closing server looks. */
@@ -243,7 +243,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     try {
       verdict = this.#options.authorize(info.credentials, service)
     } catch (error) {
-      this.#events.error(error, {})
+      this.#events.error(hookFailed('authorize', error), {})
     }
     if (!isThenable(verdict)) {
       this.#verdict(number, info, verdict)
@@ -264,7 +264,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       this.#verdict(number, info, value)
     }
     verdict.then(settle, (error: unknown) => {
-      this.#events.error(error, {})
+      this.#events.error(hookRejected('authorize', error), {})
       settle(false)
     })
   }
@@ -279,7 +279,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         const answer: unknown = home.options.trust(info.credentials)
         trusted = answer === true
       } catch (error) {
-        this.#events.error(error, {})
+        this.#events.error(hookFailed('trust', error), {})
         status = Status.DENIED
       }
     }
@@ -326,7 +326,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       connection.welcomed = true
       result = onConnect?.(connection)
     } catch (error) {
-      this.#unwelcome(connection, error)
+      const hook = connection.welcomed ? 'onConnect' : 'context'
+      this.#unwelcome(connection, hookFailed(hook, error))
       return undefined
     }
     this.#events.connection(connection)
@@ -336,10 +337,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       this.#unwelcome(connection, ipcError(Status.HANDLER_ASYNC, { subject: 'onConnect' }))
       return undefined
     }
-    return settled(result, (error) => this.#unwelcome(connection, error))
+    return settled(result, (error) => this.#unwelcome(connection, hookRejected('onConnect', error)))
   }
 
-  #unwelcome(connection: ServerConnection<Context>, error: unknown): void {
+  #unwelcome(connection: ServerConnection<Context>, error: IpcError): void {
     this.#events.error(error, { connection })
     connection.disconnect()
   }
@@ -368,13 +369,13 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     try {
       if (connection.welcomed) result = connection.home.options.onDisconnect?.(connection, reason)
     } catch (error) {
-      this.#events.error(error, { connection })
+      this.#events.error(hookFailed('onDisconnect', error), { connection })
     }
     if (isThenable(result)) {
       if (!this.running) {
-        return settled(result, (error) => this.#events.error(error, { connection })).then(() =>
-          connection.end(),
-        )
+        return settled(result, (error) =>
+          this.#events.error(hookRejected('onDisconnect', error), { connection }),
+        ).then(() => connection.end())
       }
       result.then(undefined, () => {})
       const error = ipcError(Status.HANDLER_ASYNC, { subject: 'onDisconnect' })
@@ -613,7 +614,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     }
     const wrapped =
       code === Status.HANDLER_ASYNC
-        ? error
+        ? (error as IpcError)
         : ipcError(code, { subject: describe(request), cause: error })
     this.#events.error(wrapped, { connection, request })
   }
@@ -663,7 +664,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       try {
         connection.home.options.onAdmitted?.(request)
       } catch (error) {
-        this.#events.error(error, { connection, request })
+        this.#events.error(hookFailed('onAdmitted', error), { connection, request })
       }
     }
     if (requestChannel.hasSubscribers) requestChannel.publish({ request, code })
@@ -765,6 +766,16 @@ async function settled(
   } catch (error) {
     failed(error)
   }
+}
+
+/** What the `error` event says of a hook that threw. */
+function hookFailed(hook: string, cause: unknown): IpcError {
+  return ipcError(Status.HANDLER_FAILED, { subject: hook, cause })
+}
+
+/** The same of one whose promise was rejected. */
+function hookRejected(hook: string, cause: unknown): IpcError {
+  return ipcError(Status.HANDLER_REJECTED, { subject: hook, cause })
 }
 
 /** Slot of a correlation: its lower half. */

@@ -37,36 +37,40 @@ export interface ServerOptions<Context = unknown> {
    * exception, a rejection and `authorizeTimeoutMs` of silence: the client gets `ERR_COROIPC_DENIED`
    * and has never seen memory. Default: the server's own effective uid, and root.
    */
-  readonly authorize?: (credentials: Credentials, service: number) => boolean | PromiseLike<boolean>
+  readonly authorize?:
+    | ((credentials: Credentials, service: number) => boolean | PromiseLike<boolean>)
+    | undefined
   /** Bounds; each has a default: {@link Limits}. */
-  readonly limits?: Partial<Limits>
+  readonly limits?: { readonly [Name in keyof Limits]?: Limits[Name] | undefined } | undefined
   /**
    * Your own selector: asked first, for every request. Undefined leaves it to the service's `handlers`.
    * With it, services that were never added are served as well.
    */
-  readonly select?: (
-    service: number,
-    id: number,
-    connection: Connection<Context>,
-  ) => Handler<Context> | undefined
+  readonly select?:
+    | ((
+        service: number,
+        id: number,
+        connection: Connection<Context>,
+      ) => Handler<Context> | undefined)
+    | undefined
   /** How long to look at the rings before sleeping. Default `'adaptive'`. */
-  readonly wait?: Wait
+  readonly wait?: Wait | undefined
   /** `uvPoll()` (default), `blockingPoll()`, or a poll system of your own. */
-  readonly poll?: BuiltInPoll | Poll
+  readonly poll?: BuiltInPoll | Poll | undefined
   /** Where to tell what happens. Default: nowhere. */
-  readonly log?: Log
+  readonly log?: Log | undefined
   /** One handler or hook at a time in the whole server; a service may say otherwise. Default false. */
-  readonly serialize?: boolean
+  readonly serialize?: boolean | undefined
   /** Record latencies, receive to answer: `stats().latency`. Costs about 0.1 us a request. Default false. */
-  readonly latency?: boolean
+  readonly latency?: boolean | undefined
   /** Silence of `authorize` that refuses. Default 5000. */
-  readonly authorizeTimeoutMs?: number
+  readonly authorizeTimeoutMs?: number | undefined
   /** Time a peer has for its handshake. Default 5000. */
-  readonly handshakeTimeoutMs?: number
+  readonly handshakeTimeoutMs?: number | undefined
   /** Ask `authorize` also about uid 65534, a user unknown to this namespace. Default false: refused. */
-  readonly allowUnmapped?: boolean
+  readonly allowUnmapped?: boolean | undefined
   /** Allocate and lock the ring pages of a connection when it is made. Default false. */
-  readonly prefault?: boolean
+  readonly prefault?: boolean | undefined
 }
 
 /** Events of a {@link Server}. */
@@ -78,10 +82,11 @@ export interface ServerEvents<Context = unknown> {
   /** A client is gone; its `onDisconnect` is about to be called. */
   disconnect: [connection: Connection<Context>, reason: IpcError]
   /**
-   * A handler or hook failed (`error.cause` is what it threw), or an answer was none. Nothing ends by
-   * it. Without a listener it goes to `log`; without that, it is a process warning.
+   * A handler or hook failed (its message begins with the hook's name, `error.cause` is what it threw),
+   * or an answer was none. Nothing ends by it. Without a listener it goes to `log`; without that, it is a
+   * process warning.
    */
-  error: [error: Error, source: ErrorSource<Context>]
+  error: [error: IpcError, source: ErrorSource<Context>]
   /** `close` is done. */
   close: []
 }
@@ -245,15 +250,22 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
 
   /**
    * Offers a service. May be called at any time before `close`; clients that connected before stay as
-   * they are.
+   * they are. TypeScript takes the type of `connection.context` from what the service's `context` returns,
+   * for each service by itself; a `Server<Context>` that names one means it for all of them.
    *
    * @returns this server
    * @throws TypeError or RangeError `ERR_COROIPC_INVALID_ARGUMENT`: a wrong or unknown option, an id that
    *   is offered already.
    */
-  addService(options: ServiceOptions<Context>): this {
+  // Own is inferred from the options, by what `context` returns: that is its use.
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters
+  addService<Own = Context>(
+    options: ServiceOptions<unknown extends Context ? Own : Context>,
+  ): this {
     this.#checkOpen('addService')
-    const service = new Service<Context>(options, this.#mutex)
+    // Which context goes with which service is known to its own hooks only; nobody here looks at one.
+    const own = options as unknown as ServiceOptions<Context>
+    const service = new Service<Context>(own, this.#mutex)
     if (this.#core.services.has(service.id))
       throw invalidArgument('service.id', 'an id that is not offered yet', service.id)
     const result = addon.serviceAdd(this.#core.loop.handle, service.id, {
@@ -322,7 +334,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   }
 
   /** Counters of the whole server; `clear` begins them anew. */
-  stats(options?: { readonly clear?: boolean }): ServerStats {
+  stats(options?: { readonly clear?: boolean | undefined }): ServerStats {
     const clear = clearOption(options)
     if (this.#core.destroyed) throw ipcError(Status.DISCONNECTED, { subject: 'stats' })
     const stats = this.#core.readStats(-1, clear)
@@ -360,7 +372,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
    *
    * @param options.timeoutMs default 5000; 0 waits for nothing
    */
-  close(options?: { readonly timeoutMs?: number }): Promise<void> {
+  close(options?: { readonly timeoutMs?: number | undefined }): Promise<void> {
     checkOptions('options', options, closeChecks)
     this.#closing ??= this.#close(options?.timeoutMs ?? 5000)
     return this.#closing
@@ -500,7 +512,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
    * @param options.timeoutMs default Infinity
    * @throws what a listener of this server threw; `ERR_COROIPC_ABORTED` when the worker terminates
    */
-  run(options?: { readonly timeoutMs?: number }): void {
+  run(options?: { readonly timeoutMs?: number | undefined }): void {
     checkOptions('options', options, runChecks)
     this.#checkOpen('run')
     if (!('kind' in this.#poll) || this.#poll.kind !== 'blocking')
@@ -559,11 +571,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     }
   }
 
-  #report(thrown: unknown, source: ErrorSource<Context>): void {
-    const error =
-      thrown instanceof Error
-        ? thrown
-        : ipcError(Status.HANDLER_FAILED, { subject: 'a hook', cause: thrown })
+  #report(error: IpcError, source: ErrorSource<Context>): void {
     if (errorChannel.hasSubscribers) errorChannel.publish({ error, ...source })
     this.#log?.error({ err: error, connection: source.connection?.id }, error.message)
     if (this.listenerCount('error') > 0) this.#guard(() => this.emit('error', error, source))
@@ -573,7 +581,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
       const detail = cause instanceof Error ? cause.stack : error.stack
       process.emitWarning(error.message, {
         type: 'CoroipcServerError',
-        code: (error as Partial<IpcError>).code ?? 'ERR_COROIPC_HANDLER_FAILED',
+        code: error.code,
         ...(detail === undefined ? {} : { detail }),
       })
     }
@@ -594,9 +602,12 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   }
 }
 
-function definedOnly<T extends object>(options: T | undefined): Partial<T> {
+/** `T` without its undefined members. */
+type Defined<T> = { [Name in keyof T]?: Exclude<T[Name], undefined> }
+
+function definedOnly<T extends object>(options: T | undefined): Defined<T> {
   if (options === undefined) return {}
   return Object.fromEntries(
     Object.entries(options).filter(([, value]) => value !== undefined),
-  ) as Partial<T>
+  ) as Defined<T>
 }

@@ -65,49 +65,56 @@ export interface ServiceOptions<Context = unknown> {
   /** 0 to 65535. */
   readonly id: number
   /** By request id, 0 to 65535. Ids without one are answered `ERR_COROIPC_NO_HANDLER`. */
-  readonly handlers?: Handlers<Context>
-  /** Makes the private data of a connection: `connection.context`. If it throws, the client is gone. */
-  readonly context?: (connection: Connection<Context>) => Context
+  readonly handlers?: Handlers<Context> | undefined
+  /**
+   * Makes the private data of a connection: `connection.context`, whose type it says for this service.
+   * (TypeScript reads options from the top: what stands above `context` does not know that type yet.) If
+   * it throws, the client is gone.
+   */
+  readonly context?: ((connection: Connection) => Context) | undefined
   /**
    * A client is there. What is dispatched here arrives. If it throws, the client is disconnected. With
    * `serialize` a promise holds its requests back until it has settled; else they are handled meanwhile.
    */
-  readonly onConnect?: (connection: Connection<Context>) => void | PromiseLike<void>
+  readonly onConnect?:
+    | ((connection: Connection<Context>) => void)
+    | ((connection: Connection<Context>) => PromiseLike<void>)
+    | undefined
   /**
    * A client is gone; `reason.code` says why (`ERR_COROIPC_PEER_DEAD`, `ERR_COROIPC_DISCONNECTED`,
    * `ERR_COROIPC_PROTOCOL`, `ERR_COROIPC_BACKLOG_OVERFLOW`). Its resources stay until a promise that is
    * returned has settled (coroipc's "busy, call again") and nobody holds the connection.
    */
-  readonly onDisconnect?: (
-    connection: Connection<Context>,
-    reason: IpcError,
-  ) => void | PromiseLike<void>
+  readonly onDisconnect?:
+    | ((connection: Connection<Context>, reason: IpcError) => void)
+    | ((connection: Connection<Context>, reason: IpcError) => PromiseLike<void>)
+    | undefined
   /**
    * Asked before each handler. `'retry'` is `ERR_COROIPC_RETRY` at the client, `'refuse'` is
    * `ERR_COROIPC_REFUSED`. If it throws, the client gets `ERR_COROIPC_HANDLER_FAILED`.
    */
-  readonly admit?: (request: Request<Context>) => Admission
+  readonly admit?: ((request: Request<Context>) => Admission) | undefined
   /** Always follows `admit`: when the request is answered, refused or its client gone. */
-  readonly onAdmitted?: (request: Request<Context>) => void
+  readonly onAdmitted?: ((request: Request<Context>) => void) | undefined
   /**
    * True says that this peer may share memory with handlers: its zero-copy buffers are read in place.
    * It can then change bytes while they are read, which can crash a process that decodes or sorts them.
    * Default: nobody; the same calls work on private copies.
    */
-  readonly trust?: (credentials: Credentials) => boolean
+  readonly trust?: ((credentials: Credentials) => boolean) | undefined
   /** Default `'normal'`. */
-  readonly priority?: Priority
+  readonly priority?: Priority | undefined
   /** Requests of one connection that are read each second; Infinity (default) no limit, 0 paused. */
-  readonly requestsPerSecond?: number
+  readonly requestsPerSecond?: number | undefined
   /** Default `'error'`. */
-  readonly backlogPolicy?: BacklogPolicy
+  readonly backlogPolicy?: BacklogPolicy | undefined
   /** Bytes of dispatches that wait for one connection. Default: the server's. */
-  readonly backlogBytes?: number
+  readonly backlogBytes?: number | undefined
   /**
    * One handler or hook of this service at a time, in the order of their coming, promises included; a
    * deferred request lets the next one run. Default: the server's `serialize`.
    */
-  readonly serialize?: boolean
+  readonly serialize?: boolean | undefined
 }
 
 /** The check of `requestsPerSecond`. */
