@@ -75,7 +75,7 @@ await server.close(maybe)
 `
 
 const CLIENT = `
-import { connect, type Lease, type Message, reconnecting, type Answer } from '@coroipc/ipcc'
+import { connect, type DispatchIterator, type Lease, type Message, reconnecting, type Answer } from '@coroipc/ipcc'
 declare const maybe: number | undefined
 const c = await connect('x', { service: 1, timeoutMs: maybe, signal: undefined, server: { uid: maybe } })
 const payload: Uint8Array = await c.request(0, 'x', { timeoutMs: maybe, signal: undefined })
@@ -92,6 +92,10 @@ const next: Message | Lease | undefined = c.dispatchSync(place)
 const message: Message | undefined = c.dispatchSync({ timeoutMs: maybe })
 const again: Uint8Array | Answer | Lease = await reconnecting('x', { service: 1, pauseMs: maybe }).request(0, '', opt)
 await c.allocate(1, { timeoutMs: maybe, signal: undefined })
+{
+  await using messages: DispatchIterator = c.dispatches({ signal: undefined })
+  for await (const { id } of messages) console.log(id)
+}
 await c.close({ timeoutMs: maybe })
 console.log(payload, answer, lease, open, openSync, there, next, message, again)
 `

@@ -102,6 +102,37 @@ t.test('an iterator ends with its connection', async (t) => {
   t.same(await connection.dispatches().next(), { done: true, value: undefined })
 })
 
+t.test('an iterator that is disposed of gives back what it held', async (t) => {
+  await using connection = await open()
+  {
+    await using messages = connection.dispatches()
+    await connection.request(9, order(3))
+    const first = await messages.next()
+    t.equal(first.done === true ? -1 : number(first.value), 0)
+  }
+  const rest: number[] = []
+  for await (const message of connection.dispatches()) if (rest.push(number(message)) === 2) break
+  t.same(rest, [1, 2])
+})
+
+t.test(
+  'an iterator that is left lying stalls the others when it is full, until it is ended',
+  async (t) => {
+    await using connection = await open({ dispatchRingBytes: 4096 })
+    const left = connection.dispatches()
+    let heard = 0
+    connection.on('dispatch', () => heard++)
+    const taken = Number(text(await connection.request(9, order(2000, 1000))))
+    t.ok(taken > 1024)
+    await until(() => heard >= 1024)
+    await until(() => connection.flowControl)
+    t.ok(heard < taken)
+    await left.return()
+    await until(() => heard === taken)
+    t.equal(heard, taken)
+  },
+)
+
 t.test('flow control is seen, and ends when they are read', async (t) => {
   await using connection = await open({ dispatchRingBytes: 4096 })
   t.equal(connection.flowControl, false)

@@ -49,7 +49,12 @@ import type {
   SyncPayloadOptions,
 } from './connection.js'
 import { closeChannel, requestChannel } from './diagnostics.js'
-import { Dispatches, type DispatchSource, type Message } from './dispatches.js'
+import {
+  type DispatchIterator,
+  Dispatches,
+  type DispatchSource,
+  type Message,
+} from './dispatches.js'
 import { type Group, isolated } from './group.js'
 import { Lease } from './lease.js'
 import {
@@ -804,9 +809,7 @@ export class ClientConnection
 
   // -- dispatches -----------------------------------------------------------------------------------
 
-  dispatches(options?: {
-    readonly signal?: AbortSignal | undefined
-  }): AsyncIterableIterator<Message, undefined> {
+  dispatches(options?: { readonly signal?: AbortSignal | undefined }): DispatchIterator {
     checkOptions('options', options, dispatchesChecks)
     const iterator = new Dispatches(this, options?.signal)
     if (iterator.ended) return iterator

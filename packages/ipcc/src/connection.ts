@@ -10,7 +10,7 @@ import type {
   Stats,
 } from '@coroipc/native'
 import type { EventEmitter } from 'eventemitter3'
-import type { Message } from './dispatches.js'
+import type { DispatchIterator, Message } from './dispatches.js'
 import type { Lease } from './lease.js'
 import type { RequestOptions, RequestSyncOptions, RequestTimeout } from './options.js'
 import type { Answer, Callback, Outcome } from './pending.js'
@@ -167,14 +167,14 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
    * The server's dispatches, in order. Reading stops at 1024 messages or 1 MiB that were not taken: the
    * server's backlog and its policy do the rest. Ends when the connection is closed in order; throws
    * `ERR_COROIPC_PEER_DEAD` or `ERR_COROIPC_PROTOCOL` else, after the last message, and
-   * `ERR_COROIPC_ABORTED` with the signal. Several iterators each get every message.
+   * `ERR_COROIPC_ABORTED` with the signal. Several iterators each get every message. One that is not read
+   * any more has to be ended ({@link DispatchIterator}): it goes on collecting, and stops all others when it
+   * is full.
    *
    * @example
    * for await (const { id, payload } of connection.dispatches()) console.log(id, payload)
    */
-  dispatches(options?: {
-    readonly signal?: AbortSignal | undefined
-  }): AsyncIterableIterator<Message, undefined>
+  dispatches(options?: { readonly signal?: AbortSignal | undefined }): DispatchIterator
 
   /**
    * The next dispatch; blocks this thread up to `timeoutMs` (a number stands for it; default: the

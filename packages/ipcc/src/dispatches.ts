@@ -11,6 +11,25 @@ export interface Message {
   readonly sequence: number
 }
 
+/**
+ * The dispatches of one connection, in order: what `dispatches` returns.
+ *
+ * It collects from the call on, until it is ended: by `break` out of `for await`, by `return()`, by leaving
+ * an `await using` scope, by its signal or by the connection. One that is left lying goes on collecting, and
+ * once it is full nobody of the connection gets dispatches any more.
+ *
+ * @example
+ * await using messages = connection.dispatches()
+ * const first = await messages.next()
+ */
+export interface DispatchIterator
+  extends AsyncIterableIterator<Message, undefined>,
+    AsyncDisposable {
+  /** Ends it. What it held and nobody else had is kept for the next reader. */
+  return(): Promise<IteratorResult<Message, undefined>>
+  [Symbol.asyncIterator](): this
+}
+
 /** Messages, or bytes, in an iterator at which the connection stops reading. */
 const MESSAGES_MAX = 1024
 const BYTES_MAX = 1 << 20
@@ -29,7 +48,7 @@ interface Waiting {
 }
 
 /** The iterator of `connection.dispatches()`. */
-export class Dispatches implements AsyncIterableIterator<Message, undefined> {
+export class Dispatches implements DispatchIterator {
   readonly #source: DispatchSource
   readonly #signal: AbortSignal | undefined
   #messages: Message[] = []
@@ -129,6 +148,11 @@ export class Dispatches implements AsyncIterableIterator<Message, undefined> {
     }
     this.#error = undefined
     return Promise.resolve({ done: true, value: undefined })
+  }
+
+  /** As `return()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
   }
 
   [Symbol.asyncIterator](): this {

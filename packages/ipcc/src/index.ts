@@ -28,7 +28,7 @@ export type {
   SyncLeaseOptions,
   SyncPayloadOptions,
 } from './connection.js'
-export type { Message } from './dispatches.js'
+export type { DispatchIterator, Message } from './dispatches.js'
 export { Lease } from './lease.js'
 export type {
   ConnectOptions,
