@@ -54,6 +54,7 @@ export {
   oneOf,
   powerOfTwo,
   TIMEOUT_MS_MAX,
+  timeout,
 } from './options.js'
 export { checkedPayload, joined } from './payload.js'
 export { BufferPart, SharedBuffer } from './shared-buffer.js'

@@ -41,6 +41,15 @@ export const milliseconds: Check = (name, value) => {
     throw invalidArgument(name, `milliseconds from 0 to ${TIMEOUT_MS_MAX}, or Infinity`, value)
 }
 
+/**
+ * Milliseconds in [1, 2^31), or Infinity: of what cannot be done without waiting, where 0 would be taken for
+ * "at once" by one reader and for "no limit" by the next.
+ */
+export const timeout: Check = (name, value) => {
+  if (typeof value !== 'number' || !(value >= 1) || (value > TIMEOUT_MS_MAX && value !== Infinity))
+    throw invalidArgument(name, `milliseconds from 1 to ${TIMEOUT_MS_MAX}, or Infinity`, value)
+}
+
 export const boolean: Check = (name, value) => {
   if (typeof value !== 'boolean') throw invalidArgument(name, 'a boolean', value)
 }

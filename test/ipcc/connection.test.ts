@@ -368,6 +368,30 @@ t.test('wrong arguments are refused before anything is sent', async (t) => {
   t.equal(connection.stats().requests, before)
 })
 
+t.test(
+  '0 milliseconds are refused by what has to wait, and are "do not wait" elsewhere',
+  async (t) => {
+    await using connection = await open()
+    const refused = {
+      code: 'ERR_COROIPC_INVALID_ARGUMENT',
+      message: /expected milliseconds from 1 to /,
+    }
+    for (const timeoutMs of [0, 0.5]) {
+      await t.rejects(connection.request(0, 'x', { timeoutMs }), refused)
+      t.throws(() => connection.requestSync(0, 'x', { timeoutMs }), refused)
+      await t.rejects(connection.allocate(8, { timeoutMs }), refused)
+      t.throws(() => connection.allocateSync(8, { timeoutMs }), refused)
+      await t.rejects(connect(server.name, { service: 7, timeoutMs }), refused)
+      t.throws(() => connectSync(server.name, { service: 7, timeoutMs }), refused)
+      await t.rejects(connect(server.name, { service: 7, requestTimeoutMs: timeoutMs }), refused)
+    }
+    t.equal(text(await connection.request(0, 'x', { timeoutMs: Infinity })), 'x')
+    t.equal(connection.dispatchSync(0), undefined)
+    t.equal(connection.dispatchSync({ timeoutMs: 0 }), undefined)
+    await connection.close({ timeoutMs: 0 })
+  },
+)
+
 t.test('closing settles everything once', async (t) => {
   const connection = await open()
   const reasons: string[] = []

@@ -30,6 +30,7 @@ import {
   SMALL_BYTES,
   statsFrom,
   Status,
+  timeout,
   Word,
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
@@ -104,8 +105,8 @@ const clearChecks = { clear: boolean }
 const closeChecks = { timeoutMs: milliseconds }
 const dispatchesChecks = { signal: abortSignal }
 const dispatchSyncChecks = { timeoutMs: milliseconds, inPlace: boolean }
-const allocateChecks = { timeoutMs: milliseconds, signal: abortSignal }
-const allocateSyncChecks = { timeoutMs: milliseconds }
+const allocateChecks = { timeoutMs: timeout, signal: abortSignal }
+const allocateSyncChecks = { timeoutMs: timeout }
 const checkId = integer(0, ID_MAX)
 
 /** Connections that nobody closed and nobody knows any more. */

@@ -7,11 +7,11 @@ import {
   integer,
   invalidArgument,
   limits,
-  milliseconds,
   nested,
   oneOf,
   powerOfTwo,
   TIMEOUT_MS_MAX,
+  timeout,
 } from '@coroipc/native'
 
 /** Services, request ids and dispatch ids are 16 bits each. */
@@ -32,9 +32,9 @@ export interface ServerDemand {
 export interface ConnectSyncOptions {
   /** The service to connect to, 0 to 65535. */
   readonly service: number
-  /** Time for connecting, milliseconds; Infinity: no limit. Default 30000. */
+  /** Time for connecting, milliseconds from 1; Infinity: no limit. Default 30000. */
   readonly timeoutMs?: number | undefined
-  /** Time for each request that says nothing itself, milliseconds; Infinity: no limit. Default 30000. */
+  /** Time for each request that says nothing itself, milliseconds from 1; Infinity: no limit. Default 30000. */
   readonly requestTimeoutMs?: number | undefined
   /** Refuse any other server: `ERR_COROIPC_DENIED`. Default: whoever listens under the name. */
   readonly server?: ServerDemand | undefined
@@ -74,7 +74,10 @@ export interface ConnectOptions extends ConnectSyncOptions {
 
 /** What every request takes. */
 export interface RequestTimeout {
-  /** Milliseconds; Infinity: no limit. Default: the connection's `requestTimeoutMs`. */
+  /**
+   * Milliseconds from 1; Infinity: no limit. Default: the connection's `requestTimeoutMs`. For `dispatchSync`
+   * and `close` 0 is allowed as well: they do not wait.
+   */
   readonly timeoutMs?: number | undefined
 }
 
@@ -110,8 +113,8 @@ const ring = (name: string, value: unknown): void => {
 
 const connectSyncChecks: Checks = {
   service: integer(0, ID_MAX),
-  timeoutMs: milliseconds,
-  requestTimeoutMs: milliseconds,
+  timeoutMs: timeout,
+  requestTimeoutMs: timeout,
   server: nested({ uid: integer(0, 0xfffffffe), pid: integer(1, 0x7fffffff) }),
   trustServer: boolean,
   wait: oneOf('adaptive', 'spin', 'sleep'),
@@ -127,17 +130,17 @@ const connectSyncChecks: Checks = {
 }
 const connectChecks: Checks = { ...connectSyncChecks, signal: abortSignal }
 const requestChecks: Checks = {
-  timeoutMs: milliseconds,
+  timeoutMs: timeout,
   signal: abortSignal,
   full: boolean,
   inPlace: boolean,
 }
 const requestSyncChecks: Checks = {
-  timeoutMs: milliseconds,
+  timeoutMs: timeout,
   full: boolean,
   inPlace: boolean,
   into: (name, value) => {
-    if (!(value instanceof Uint8Array)) throw invalidArgument(name, 'a Uint8Array', value)
+    if (!(value instanceof Uint8Array)) throw invalidArgument(name, 'a Uint8Array', value, 'type')
   },
 }
 

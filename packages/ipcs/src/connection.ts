@@ -62,7 +62,7 @@ export interface DispatchOptions {
 
 /** What `drain` takes. */
 export interface DrainOptions {
-  /** Default 5000. */
+  /** Milliseconds; 0 does not wait, Infinity: no limit. Default 5000. */
   readonly timeoutMs?: number | undefined
   /** Gives up: `ERR_COROIPC_ABORTED` with `cause` the signal's reason. */
   readonly signal?: AbortSignal | undefined
