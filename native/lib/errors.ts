@@ -24,6 +24,8 @@ export interface ErrorDetails {
   peerVersion?: number | undefined
   /** The application's own status that came with an answer. */
   applicationStatus?: number | undefined
+  /** False: it is known that nothing of the request was sent. */
+  sent?: false | undefined
 }
 
 /** Message of each status. `{}` is filled in from the details where there is something to say. */
@@ -109,6 +111,11 @@ export class IpcError extends Error {
   declare readonly errno?: number
   /** The application's own status, when an answer carried one beside its code. */
   declare readonly applicationStatus?: number
+  /**
+   * False where it is known that the request was never sent: asking again cannot do it twice. Not there
+   * otherwise, which says nothing.
+   */
+  declare readonly sent?: false
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
@@ -117,6 +124,7 @@ export class IpcError extends Error {
     if (details.syscall) this.syscall = details.syscall
     if (details.errno) this.errno = -details.errno
     if (details.applicationStatus) this.applicationStatus = details.applicationStatus
+    if (details.sent === false) this.sent = false
   }
 
   /** Whether `value` is an IpcError, of this copy of the package or of another; with `code`, that one. */

@@ -1,5 +1,5 @@
 // Connection: requests in all their forms, one-way sends, closing, statistics. The server is another process.
-import { connect, connectSync, type Connection } from '@coroipc/ipcc'
+import { connect, connectSync, type Connection, type IpcError } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, startServer, text, until } from './harness.js'
@@ -301,6 +301,18 @@ t.test('a blocking answer goes into the memory that was given', async (t) => {
     }
   }
   t.equal(text(connection.requestSync(0, 'x')), 'x')
+  for (const wrong of [5, 'x', [1]]) {
+    try {
+      connection.requestSync(0, 'x', { into: wrong as unknown as Uint8Array })
+      t.fail('no Uint8Array')
+    } catch (error) {
+      t.ok(error instanceof TypeError)
+      t.match(error, {
+        code: 'ERR_COROIPC_INVALID_ARGUMENT',
+        message: /into: expected a Uint8Array/,
+      })
+    }
+  }
 })
 
 t.test('one-way messages arrive in order, between requests', async (t) => {
@@ -392,6 +404,54 @@ t.test(
   },
 )
 
+t.test('an error says when nothing was sent, and nothing when that is not known', async (t) => {
+  const connection = await open({ requestsInFlight: 1, queuedRequests: 3 })
+  const failure = (promise: Promise<unknown>): Promise<IpcError> =>
+    promise.then(
+      () => t.fail('it was answered') as never,
+      (error: IpcError) => error,
+    )
+  const sent = failure(connection.request(8, 'never answered'))
+  const late = failure(connection.request(0, 'x', { timeoutMs: 5 }))
+  const aborted = failure(connection.request(0, 'x', { signal: AbortSignal.timeout(5) }))
+  const queued = failure(connection.request(0, 'x'))
+  t.match(await failure(connection.request(0, 'x')), {
+    code: 'ERR_COROIPC_LIMIT',
+    sent: false,
+    message: /queuedRequests \(3\)/,
+  })
+  t.match(await late, { code: 'ERR_COROIPC_TIMED_OUT', sent: false })
+  t.match(await aborted, { code: 'ERR_COROIPC_ABORTED', sent: false })
+  t.match(await failure(connection.request(0, 'x', { signal: AbortSignal.abort() })), {
+    code: 'ERR_COROIPC_ABORTED',
+    sent: false,
+  })
+  t.match(await failure(connection.request(0, new Uint8Array(3 << 20))), {
+    code: 'ERR_COROIPC_TOO_LARGE',
+    sent: false,
+  })
+  t.throws(() => connection.requestSync(0, 'x', { timeoutMs: 20 }), {
+    code: 'ERR_COROIPC_LIMIT',
+    sent: false,
+    message: /all 1 requestsInFlight are taken/,
+  })
+  await connection.close()
+  t.match(await queued, { code: 'ERR_COROIPC_DISCONNECTED', sent: false })
+  const unknown = await sent
+  t.equal(unknown.code, 'ERR_COROIPC_UNKNOWN_OUTCOME')
+  t.notOk('sent' in unknown)
+  t.match(await failure(connection.request(0)), { code: 'ERR_COROIPC_DISCONNECTED', sent: false })
+  t.throws(() => connection.requestSync(0), { code: 'ERR_COROIPC_DISCONNECTED', sent: false })
+
+  await using other = await open()
+  const inFlight = await failure(other.request(8, 'never answered', { timeoutMs: 5 }))
+  t.equal(inFlight.code, 'ERR_COROIPC_TIMED_OUT')
+  t.notOk('sent' in inFlight)
+  const failed = await failure(other.request(2))
+  t.equal(failed.code, 'ERR_COROIPC_HANDLER_FAILED')
+  t.notOk('sent' in failed)
+})
+
 t.test('closing settles everything once', async (t) => {
   const connection = await open()
   const reasons: string[] = []
@@ -451,6 +511,10 @@ t.test('statistics count, and begin anew when cleared', async (t) => {
   t.equal(stats.bytesReceived, 6)
   t.equal(stats.latency?.count, 2)
   t.ok((stats.latency?.p50 ?? 0) > 0)
+  connection.requestSync(0, 'abc')
+  connection.requestSync(0, 'abc', { inPlace: true }).release()
+  t.throws(() => connection.requestSync(2, 'fails'))
+  t.equal(connection.stats({ clear: true }).latency?.count, 3, 'blocking calls count, by outcome')
   const cleared = connection.stats()
   t.equal(cleared.requests, 0)
   t.equal(cleared.latency?.count, 0)

@@ -1,5 +1,5 @@
 // Leases of answers and zero-copy buffers, with and without trust: the same calls, the same results.
-import { connect, connectSync, Lease, SharedBuffer } from '@coroipc/ipcc'
+import { type AnswerTooLarge, connect, connectSync, Lease, SharedBuffer } from '@coroipc/ipcc'
 import t from 'tap'
 import { startServer, text, until } from './harness.js'
 
@@ -38,6 +38,36 @@ for (const [service, trustServer, title] of [
       using again = connection.requestSync(0, 'again', { inPlace: true })
       t.equal(text(again.payload), 'again')
     })
+
+    await t.test(
+      'beside a lease an answer is copied where it should go, and never lost',
+      async (t) => {
+        using lease = connection.requestSync(0, 'held', { inPlace: true })
+        const into = new Uint8Array(8)
+        const filled = connection.requestSync(0, 'fits', { into })
+        t.equal(filled.buffer, into.buffer)
+        t.equal(text(filled), 'fits')
+        const full = connection.requestSync(4, 'full', { into, full: true })
+        t.equal(full.payload.buffer, into.buffer)
+        t.match(full, { status: -7, payload: Buffer.from('full') })
+        for (const bytes of [9, 3000, 100000]) {
+          try {
+            connection.requestSync(17, String(bytes), { into })
+            t.fail('it does not fit')
+          } catch (error) {
+            const { code, answer } = error as AnswerTooLarge
+            t.equal(code, 'ERR_COROIPC_TOO_LARGE')
+            t.equal(answer.length, bytes)
+            t.ok(
+              answer.every((byte) => byte === 1),
+              'the whole answer',
+            )
+          }
+        }
+        t.equal(text(into.subarray(0, 4)), 'full', 'what does not fit changes nothing')
+        t.equal(text(lease.payload), 'held')
+      },
+    )
 
     await t.test('leases of every size', async (t) => {
       for (const bytes of [0, 1, 5000, 100000, 1 << 20]) {

@@ -279,9 +279,13 @@ export class ClientConnection
     const length = payloadLength(bytes)
     let refused: Error | undefined
     if (length > this.messageBytes) refused = this.#tooLarge(`request ${id}`, length)
-    else if (this.#reason !== Status.OK) refused = this.#overError(`request ${id}`)
+    else if (this.#reason !== Status.OK) refused = this.#overError(`request ${id}`, false)
     else if (signal?.aborted === true)
-      refused = ipcError(Status.ABORTED, { subject: `request ${id}`, cause: signal.reason })
+      refused = ipcError(Status.ABORTED, {
+        subject: `request ${id}`,
+        cause: signal.reason,
+        sent: false,
+      })
     if (refused !== undefined) {
       if (callback === undefined) reject?.(refused)
       else queueMicrotask(() => (callback as (error: Error) => void)(refused as Error))
@@ -308,7 +312,7 @@ export class ClientConnection
     if (this.#queue.length > 0 || !this.#table.room) {
       const own = shared && this.#isOurs(payload) ? payload : joined(bytes, length)
       if (!this.#enqueue({ id, pending, payload: own, bytes: length }))
-        this.#fail(pending, ipcError(Status.LIMIT, { subject: `request ${id}: too many wait` }))
+        this.#fail(pending, ipcError(Status.LIMIT, { subject: this.#queueLimit(id), sent: false }))
       return pending
     }
     const own = shared && this.#isOurs(payload) ? payload : bytes
@@ -317,11 +321,7 @@ export class ClientConnection
   }
 
   #listen(pending: Pending, signal: AbortSignal): void {
-    const onAbort = (): void =>
-      this.#giveUp(
-        pending,
-        ipcError(Status.ABORTED, { subject: `request ${pending.id}`, cause: signal.reason }),
-      )
+    const onAbort = (): void => this.#giveUp(pending, Status.ABORTED, signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     pending.unlisten = () => signal.removeEventListener('abort', onAbort)
   }
@@ -363,7 +363,7 @@ export class ClientConnection
       result = addon.sendRow(loop.handle, this.#number, Kind.request, id, slot, wire, payload)
     }
     if (result < 0 && this.#table.answered(slot) === pending)
-      this.#fail(pending, nativeError(result, { subject: `request ${id}` }))
+      this.#fail(pending, nativeError(result, { subject: `request ${id}`, sent: false }))
   }
 
   /** The one place where a request without callback or promise left gets its outcome. */
@@ -396,7 +396,10 @@ export class ClientConnection
   }
 
   /** A time out or an abort: the slot stays taken until the server has answered. */
-  #giveUp(pending: Pending, error: Error): void {
+  #giveUp(pending: Pending, status: number, cause?: unknown): void {
+    const subject = `request ${pending.id}`
+    // What has no slot yet was never handed over.
+    const sent = pending.slot < 0 ? false : undefined
     if (pending.slot >= 0) {
       this.#table.abandon(pending)
       if (!this.#freed)
@@ -407,7 +410,7 @@ export class ClientConnection
       this.#queueBytes -= (this.#queue[at] as Queued).bytes
       this.#queue.splice(at, 1)
     }
-    this.#fail(pending, error)
+    this.#fail(pending, ipcError(status, { subject, cause, sent }))
   }
 
   #expire(now: number): number {
@@ -419,8 +422,7 @@ export class ClientConnection
     }
     for (const pending of this.#table) look(pending)
     for (const { pending } of this.#queue) if (pending !== undefined) look(pending)
-    for (const pending of late)
-      this.#giveUp(pending, ipcError(Status.TIMED_OUT, { subject: `request ${pending.id}` }))
+    for (const pending of late) this.#giveUp(pending, Status.TIMED_OUT)
     return next
   }
 
@@ -436,7 +438,7 @@ export class ClientConnection
           : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(`send ${id}`, length)
-    if (this.#reason !== Status.OK) throw this.#overError(`send ${id}`)
+    if (this.#reason !== Status.OK) throw this.#overError(`send ${id}`, false)
     if (!this.#noRoom) {
       if (this.#queue.length === 0) {
         this.#sendOneWay(id, bytes, length)
@@ -472,6 +474,14 @@ export class ClientConnection
 
   // -- the private queue ----------------------------------------------------------------------------
 
+  #queueLimit(id: number): string {
+    const bound =
+      this.#queue.length >= this.#queuedMax
+        ? `queuedRequests (${this.#queuedMax}) wait`
+        : `queueBytes (${this.#queueBytesMax}) wait`
+    return `request ${id}: ${bound} already`
+  }
+
   #enqueue(message: Queued): boolean {
     if (this.#queue.length >= this.#queuedMax) return false
     if (this.#queueBytes + message.bytes > this.#queueBytesMax && this.#queue.length > 0)
@@ -505,7 +515,7 @@ export class ClientConnection
     if (row.kind === Kind.request) {
       const pending = this.#table.answered(row.correlation)
       if (pending !== undefined)
-        this.#fail(pending, ipcError(row.code, { subject: `request ${row.id}` }))
+        this.#fail(pending, ipcError(row.code, { subject: `request ${row.id}`, sent: false }))
     } else if (row.kind === Kind.send) {
       this.#notTaken(row.code, () => ipcError(row.code, { subject: `send ${row.id}` }))
     }
@@ -623,7 +633,8 @@ export class ClientConnection
       this.#fail(pending, ipcError(Status.UNKNOWN_OUTCOME, { subject, cause: reason }))
     }
     for (const { pending } of queued)
-      if (pending !== undefined) this.#fail(pending, this.#overError(`request ${pending.id}`))
+      if (pending !== undefined)
+        this.#fail(pending, this.#overError(`request ${pending.id}`, false))
     for (const { settle } of this.#allocations.values()) settle(this.#overError('allocate'))
     this.#allocations.clear()
     const orderly = why === Status.DISCONNECTED
@@ -675,17 +686,21 @@ export class ClientConnection
         : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(`requestSync ${id}`, length)
-    if (this.#reason !== Status.OK) throw this.#overError(`requestSync ${id}`)
-    if (this.#isLocal()) throw ipcError(Status.DEADLOCK, { subject: `requestSync ${id}` })
+    if (this.#reason !== Status.OK) throw this.#overError(`requestSync ${id}`, false)
+    if (this.#isLocal())
+      throw ipcError(Status.DEADLOCK, { subject: `requestSync ${id}`, sent: false })
     const { loop } = this.#group
     loop.flush()
     const limit = nativeTimeout(timeoutMs)
     const number = this.#number
     if (options?.inPlace === true) return this.#requestInPlace(id, bytes, limit)
     let into = options?.into
-    // An answer too large for the slab would stay in the ring, where the lease is: there is one a channel.
-    const scratch = into === undefined && this.#trusts && this.#leases[RESPONSE] !== undefined
+    // An answer that fits neither the slab nor `into` would stay in the ring, where a lease of a trusted
+    // server is: there is one a channel. So it gets room for any answer, and is copied from there.
+    const held = this.#trusts && this.#leases[RESPONSE] !== undefined
+    const scratch = held && (into === undefined || into.length < this.messageBytes)
     if (scratch) into = new Uint8Array(this.messageBytes)
+    const started = this.#latency === undefined ? 0 : performance.now()
     let result: number
     if (shared && this.#isOurs(payload)) {
       const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
@@ -693,14 +708,15 @@ export class ClientConnection
       const { handle } = buffer
       result = addon.callBuffer(loop.handle, number, id, handle, offset, length, limit, into)
     } else result = addon.call(loop.handle, number, id, bytes, limit, into)
+    this.#latency?.record(started, performance.now())
     if (result < 0) {
-      if (
-        into !== undefined &&
-        -result === Status.TOO_LARGE &&
-        this.#leases[RESPONSE] === undefined
-      )
-        throw this.#intoTooSmall(id, into)
-      throw this.#callError(result, `requestSync ${id}`)
+      if (-result === Status.TOO_LARGE && into !== undefined && !held)
+        throw this.#intoTooSmall(
+          id,
+          into,
+          new Uint8Array(addon.take(loop.handle, number, RESPONSE)),
+        )
+      throw this.#requestError(result, `requestSync ${id}`)
     }
     const status = loop.words[Word.status] as number
     const sequence = (loop.words[Word.sequence] as number) >>> 0
@@ -708,7 +724,7 @@ export class ClientConnection
       into === undefined
         ? this.#received(result, RESPONSE)
         : scratch
-          ? into.slice(0, result)
+          ? this.#fromScratch(id, into.subarray(0, result), options?.into)
           : // A view costs as much as the copy did: none where the answer fills it.
             result === into.length
             ? into
@@ -727,9 +743,15 @@ export class ClientConnection
     return payload
   }
 
-  #intoTooSmall(id: number, into: Uint8Array): AnswerTooLarge {
-    const { loop } = this.#group
-    const answer = new Uint8Array(addon.take(loop.handle, this.#number, RESPONSE))
+  /** What stands in the scratch array goes where it was wanted. */
+  #fromScratch(id: number, answer: Uint8Array, into: Uint8Array | undefined): Uint8Array {
+    if (into === undefined) return answer.slice()
+    if (answer.length > into.length) throw this.#intoTooSmall(id, into, answer.slice())
+    into.set(answer)
+    return into.subarray(0, answer.length)
+  }
+
+  #intoTooSmall(id: number, into: Uint8Array, answer: Uint8Array): AnswerTooLarge {
     const subject = `requestSync ${id}: an answer of ${answer.length} bytes into ${into.length}`
     return Object.assign(ipcError(Status.TOO_LARGE, { subject }), { answer }) as AnswerTooLarge
   }
@@ -738,9 +760,11 @@ export class ClientConnection
   #requestInPlace(id: number, bytes: Uint8Array | Uint8Array[], limit: number): Lease {
     const { loop } = this.#group
     if (this.#leases[RESPONSE] !== undefined)
-      throw ipcError(Status.LEASE_HELD, { subject: `requestSync ${id}` })
+      throw ipcError(Status.LEASE_HELD, { subject: `requestSync ${id}`, sent: false })
+    const started = this.#latency === undefined ? 0 : performance.now()
     const result = addon.callInPlace(loop.handle, this.#number, id, bytes, limit)
-    if (result < 0) throw this.#callError(result, `requestSync ${id}`)
+    this.#latency?.record(started, performance.now())
+    if (result < 0) throw this.#requestError(result, `requestSync ${id}`)
     return this.#lease(RESPONSE, id, result)
   }
 
@@ -1051,13 +1075,15 @@ export class ClientConnection
   }
 
   /** What ended it, as the error of a call that comes too late. */
-  #overError(subject: string): IpcError {
-    return ipcError(this.#reason === Status.OK ? Status.DISCONNECTED : this.#reason, { subject })
+  #overError(subject: string, sent?: false): IpcError {
+    const status = this.#reason === Status.OK ? Status.DISCONNECTED : this.#reason
+    return ipcError(status, { subject, sent })
   }
 
   #tooLarge(subject: string, bytes: number): IpcError {
     return ipcError(Status.TOO_LARGE, {
       subject: `${subject} of ${bytes} bytes, at most ${this.messageBytes}`,
+      sent: false,
     })
   }
 
@@ -1067,6 +1093,20 @@ export class ClientConnection
     if (-result === Status.SYSTEM || -result === Status.NO_MEMORY)
       return nativeError(result, { subject })
     return this.#answerError(-result, subject, this.#group.loop.words[Word.status] as number)
+  }
+
+  /** The error of a blocking request: of some it is known that they were not sent. */
+  #requestError(result: number, subject: string): IpcError {
+    const code = -result
+    // An answer with this code would have given its place back.
+    if (code === Status.LIMIT && this.stats().inFlight >= this.requestsInFlight) {
+      const all = `${subject}: all ${this.requestsInFlight} requestsInFlight are taken`
+      return ipcError(code, { subject: all, sent: false })
+    }
+    // In flight it would be UNKNOWN_OUTCOME.
+    const state = this.#freed ? Status.OK : Math.abs(addon.state(this.#handle, this.#number))
+    if (code === state) return ipcError(code, { subject, sent: false })
+    return this.#callError(result, subject)
   }
 
   #answerError(code: number, subject: string, applicationStatus: number): IpcError {

@@ -34,7 +34,7 @@ export interface ConnectionEvents {
 
 /** Counters of a connection. */
 export interface ConnectionStats extends Stats {
-  /** Call to outcome of asynchronous requests, microseconds. Only with the option `latency`. */
+  /** Call to outcome of requests, microseconds. Only with the option `latency`. */
   readonly latency?: LatencyStats
 }
 

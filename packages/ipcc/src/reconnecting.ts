@@ -201,6 +201,7 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
   }): Promise<Connection> {
     return new Promise((resolve, reject) => {
       checkOptions('options', options, waitChecks)
+      const subject = 'connected'
       const { connection } = this
       if (connection !== undefined) {
         resolve(connection)
@@ -210,7 +211,7 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
       const signal = options?.signal
       const timeoutMs = options?.timeoutMs ?? DEFAULT_TIMEOUT_MS
       if (signal?.aborted === true)
-        throw ipcError(Status.ABORTED, { subject: 'connected', cause: signal.reason })
+        throw ipcError(Status.ABORTED, { subject, cause: signal.reason, sent: false })
       const settle = (): void => {
         clearTimeout(timer)
         signal?.removeEventListener('abort', onAbort)
@@ -227,12 +228,12 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
         },
       }
       const onAbort = (): void =>
-        waiter.reject(ipcError(Status.ABORTED, { subject: 'connected', cause: signal?.reason }))
+        waiter.reject(ipcError(Status.ABORTED, { subject, cause: signal?.reason, sent: false }))
       const timer =
         timeoutMs === Infinity
           ? undefined
           : setTimeout(
-              () => waiter.reject(ipcError(Status.TIMED_OUT, { subject: 'connected' })),
+              () => waiter.reject(ipcError(Status.TIMED_OUT, { subject, sent: false })),
               timeoutMs,
             )
       signal?.addEventListener('abort', onAbort, { once: true })
@@ -297,7 +298,7 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
   }
 
   #over(): IpcError {
-    return this.#final ?? ipcError(Status.DISCONNECTED, { subject: 'reconnecting' })
+    return this.#final ?? ipcError(Status.DISCONNECTED, { subject: 'reconnecting', sent: false })
   }
 }
 
