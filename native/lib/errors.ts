@@ -59,7 +59,8 @@ const messages: Record<StatusName, string | ((details: ErrorDetails) => string)>
   RETRY: 'the server cannot take this now; try again later',
   REFUSED: 'the server will not take this',
   DEADLOCK: 'a blocking call to a server in the same thread can never be answered',
-  ADDRESS_IN_USE: 'another server listens under this name',
+  ADDRESS_IN_USE:
+    'the name is taken: another server listens under it, or something that is no socket is there',
   BACKLOG_OVERFLOW: 'too many dispatches were waiting; the server closed the connection',
 }
 

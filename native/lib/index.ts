@@ -56,6 +56,7 @@ export {
   TIMEOUT_MS_MAX,
   timeout,
 } from './options.js'
+export { checkName, nameError } from './names.js'
 export { checkedPayload, joined } from './payload.js'
 export { BufferPart, SharedBuffer } from './shared-buffer.js'
 export {

@@ -204,6 +204,29 @@ t.test('wrong arguments name what was expected and what came', async (t) => {
     ...invalid,
     message: /signal: expected an option among/,
   })
-  for (const name of ['', '@', 7, undefined, 'a\0b'])
-    await t.rejects(connect(name as string, { service: 7 }), invalid)
+  const names: [unknown, RegExp][] = [
+    ['', /name: expected a name, '@name' or a path, got ''/],
+    ['@', /name/],
+    [7, /name/],
+    [undefined, /name/],
+    ['a\0b', /no zero byte/],
+    ['./x.sock', /letters, digits, .* a path that begins with '\/'.*got '.\/x.sock'/],
+    ['..', /does not begin with '\.'/],
+    ['.hidden', /does not begin with '\.'/],
+    ['a b', /letters, digits/],
+    ['a/b', /letters, digits/],
+    ['ä', /letters, digits/],
+    ['/tmp/', /a path of a file/],
+    [`/${'x'.repeat(107)}`, /at most 107 bytes of a path \(not 108\)/],
+    [`@${'x'.repeat(108)}`, /at most 107 bytes behind the '@' \(not 108\)/],
+    [`@${'ä'.repeat(54)}`, /not 108/],
+    ['x'.repeat(108), /at most 107 bytes with the folder/],
+  ]
+  for (const [name, message] of names) {
+    await t.rejects(connect(name as string, { service: 7 }), { ...invalid, message })
+    t.throws(() => connectSync(name as string, { service: 7 }), { ...invalid, message })
+    await t.rejects(new Server().listen(name as string), invalid)
+  }
+  for (const name of ['a', '-', '_.x', `/${'x'.repeat(106)}`, `@${'x'.repeat(107)}`])
+    await t.rejects(connect(name, { service: 7 }), { code: 'ERR_COROIPC_CONNECT_REFUSED' })
 })

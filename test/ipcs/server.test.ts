@@ -1,7 +1,7 @@
 // Server: options, listening, closing, statistics, several in one process.
 import { connect } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -48,9 +48,25 @@ t.test('a name is taken while its server lives, and never a file that is not our
   await second.listen(join(folder, 'a.sock'))
   writeFileSync(join(folder, 'file'), 'precious')
   await using third = new Server()
-  await t.rejects(third.listen(join(folder, 'file')))
+  await t.rejects(third.listen(join(folder, 'file')), {
+    code: 'ERR_COROIPC_ADDRESS_IN_USE',
+    message: /file': the name is taken: .* something that is no socket is there/,
+  })
   t.ok(existsSync(join(folder, 'file')))
   await t.rejects(third.listen(join(folder, 'none', 'a.sock')), { code: 'ERR_COROIPC_SYSTEM' })
+})
+
+t.test('names as long as they may be', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'coroipc-'))
+  const path = join(folder, 'x'.repeat(107 - folder.length - 1))
+  t.equal(path.length, 107)
+  for (const name of [path, freshName().padEnd(108, 'x')]) {
+    await using server = new Server()
+    server.addService({ id: 1, handlers: echo })
+    await server.listen(name)
+    await using connection = await connect(name, { service: 1 })
+    t.equal(text(await connection.request(0, 'x')), 'x')
+  }
 })
 
 t.test('listen says what is wrong', async (t) => {
@@ -58,11 +74,20 @@ t.test('listen says what is wrong', async (t) => {
   const invalid = { code: 'ERR_COROIPC_INVALID_ARGUMENT' }
   for (const name of ['', '@', 5, undefined, null, {}, { fd: -1 }, { fd: 1, mode: 2 }])
     await t.rejects(server.listen(name as string), invalid)
+  const noSocket = { ...invalid, message: /name.fd: expected a listening AF_UNIX socket/ }
+  await t.rejects(server.listen({ fd: 0x7fffffff }), noSocket)
+  const folder = mkdtempSync(join(tmpdir(), 'coroipc-'))
+  const file = openSync(join(folder, 'file'), 'w')
+  await t.rejects(server.listen({ fd: file }), noSocket)
+  closeSync(file)
   await server.listen(freshName())
   await t.rejects(server.listen(freshName()), invalid)
   await server.close()
   await t.rejects(server.listen(freshName()), { code: 'ERR_COROIPC_DISCONNECTED' })
-  t.throws(() => server.addService({ id: 1 }), { code: 'ERR_COROIPC_DISCONNECTED' })
+  t.throws(() => server.addService({ id: 1 }), {
+    code: 'ERR_COROIPC_DISCONNECTED',
+    message: 'addService: the server is closed',
+  })
 })
 
 t.test('wrong options name what was expected and what came', (t) => {

@@ -3,6 +3,7 @@ import {
   addon,
   ipcError,
   localServers,
+  nameError,
   nativeError,
   type NativeConnectOptions,
   Status,
@@ -19,6 +20,13 @@ import {
   DEFAULT_TIMEOUT_MS,
   nativeTimeout,
 } from './options.js'
+
+/** Where a server of this name may listen. Nowhere: with every folder the path of a plain name is too long. */
+function placesOf(name: string): string[] {
+  const addresses = addon.connectAddresses(name)
+  if (addresses.length === 0) throw nameError(-Status.INVALID_ARGUMENT, name, 'connect')
+  return addresses
+}
 
 function nativeOptions(options: ConnectSyncOptions): NativeConnectOptions {
   return {
@@ -80,6 +88,7 @@ export function connect(name: string, options: ConnectOptions): Promise<Connecti
     const subject = `connect '${name}'`
     const aborted = (): Error => ipcError(Status.ABORTED, { subject, cause: signal?.reason })
     if (signal?.aborted === true) throw aborted()
+    placesOf(name)
     const group = theGroup()
     const number = addon.connectStart(
       group.loop.handle,
@@ -127,7 +136,7 @@ export function connect(name: string, options: ConnectOptions): Promise<Connecti
 export function connectSync(name: string, options: ConnectSyncOptions): Connection {
   checkConnect(name, options, true)
   const subject = `connectSync '${name}'`
-  if (addon.connectAddresses(name).some((address) => localServers.has(address)))
+  if (placesOf(name).some((address) => localServers.has(address)))
     throw ipcError(Status.DEADLOCK, { subject })
   const group = theGroup()
   group.loop.flush()

@@ -3,6 +3,7 @@ import type { Checks, Wait } from '@coroipc/native'
 import {
   abortSignal,
   boolean,
+  checkName,
   checkOptions,
   integer,
   invalidArgument,
@@ -146,8 +147,7 @@ const requestSyncChecks: Checks = {
 
 /** Checks name and options of `connect` (`sync` false) or `connectSync`. */
 export function checkConnect(name: unknown, options: unknown, sync: boolean): void {
-  if (typeof name !== 'string' || name === '' || name === '@' || name.includes('\0'))
-    throw invalidArgument('name', 'a name, @name or path', name, 'type')
+  checkName(name)
   if (typeof options !== 'object' || options === null)
     throw invalidArgument('options', 'an object with the service', options)
   checkOptions('options', options, sync ? connectSyncChecks : connectChecks)

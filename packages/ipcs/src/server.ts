@@ -1,22 +1,23 @@
 /** The server: listens under a name, lets clients in, and runs the handlers of its services. */
-import type { Checks, Credentials, IpcError, LatencyStats, Stats, Wait } from '@coroipc/native'
+import type { Checks, Credentials, LatencyStats, Stats, Wait } from '@coroipc/native'
 import {
   addon,
   boolean,
   callable,
+  checkName,
   checkOptions,
   integer,
   invalidArgument,
-  ipcError,
+  IpcError,
   Latency,
   localServers,
   milliseconds,
+  nameError,
   nativeError,
   nested,
   oneOf,
   policyCodes,
   priorityCodes,
-  Status,
   TIMEOUT_MS_MAX,
   waitCode,
 } from '@coroipc/native'
@@ -301,13 +302,12 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
       if (name.fd === undefined) throw invalidArgument('name.fd', 'an integer', name.fd)
       result = addon.serverListenFd(handle, name.fd)
     } else {
-      if (typeof name !== 'string' || name === '' || name === '@' || name.includes('\0'))
-        throw invalidArgument('name', 'a name, @name, path or { fd }', name, 'type')
+      checkName(name, ', or { fd }')
       result = addon.serverListen(handle, name)
     }
     if (result < 0) {
-      const subject = typeof name === 'string' ? `listen '${name}'` : `listen { fd: ${name.fd} }`
-      throw nativeError(result, { subject })
+      if (typeof name === 'string') throw nameError(result, name, `listen '${name}'`)
+      throw nameError(result, name.fd, `listen { fd: ${name.fd} }`)
     }
     this.#address = addon.serverAddress(handle)
     localServers.add(this.#address)
@@ -336,7 +336,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   /** Counters of the whole server; `clear` begins them anew. */
   stats(options?: { readonly clear?: boolean | undefined }): ServerStats {
     const clear = clearOption(options)
-    if (this.#core.destroyed) throw ipcError(Status.DISCONNECTED, { subject: 'stats' })
+    if (this.#core.destroyed) throw closedError('stats')
     const stats = this.#core.readStats(-1, clear)
     const { latency } = this.#core
     return latency === undefined ? stats : { ...stats, latency: latency.read(clear) }
@@ -555,7 +555,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   }
 
   #checkOpen(subject: string): void {
-    if (this.#closing !== undefined) throw ipcError(Status.DISCONNECTED, { subject })
+    if (this.#closing !== undefined) throw closedError(subject)
   }
 
   /** Runs a listener: what it throws surfaces as an uncaught exception, or out of `run`. */
@@ -600,6 +600,11 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
       this.#onProgress = done
     })
   }
+}
+
+/** The code of what is closed; the words of the table are about a connection. */
+function closedError(subject: string): IpcError {
+  return new IpcError('ERR_COROIPC_DISCONNECTED', `${subject}: the server is closed`)
 }
 
 /** `T` without its undefined members. */
