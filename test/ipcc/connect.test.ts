@@ -54,6 +54,27 @@ t.test('nobody listens', async (t) => {
   t.match((error as Error).message, name)
 })
 
+t.test('what fails says where it was called from', async (t) => {
+  await using server = new Server()
+  server.addService({ id: 7 })
+  const name = freshName()
+  await server.listen(name)
+  const controller = new AbortController()
+  const theCaller = (): Promise<unknown> => connect(freshName(), { service: 7 })
+  const theImpatient = (): Promise<unknown> =>
+    connect(name, { service: 7, signal: controller.signal })
+  const failures = [theCaller(), theImpatient()].map((each) =>
+    each.then(
+      () => '',
+      (error: Error) => `${error.stack}`,
+    ),
+  )
+  controller.abort()
+  const [refused = '', aborted = ''] = await Promise.all(failures)
+  t.match(refused, /^IpcError: connect '.*\n +at theCaller .*connect\.test/)
+  t.match(aborted, /^IpcError: connect '.*\n +at theImpatient .*connect\.test/)
+})
+
 t.test('a service that is not offered', async (t) => {
   await using server = await startServer()
   await t.rejects(connect(server.name, { service: 99 }), { code: 'ERR_COROIPC_NO_SERVICE' })

@@ -28,6 +28,13 @@ function placesOf(name: string): string[] {
   return addresses
 }
 
+/** The error, with the frames of the call that it is the outcome of. */
+function calledFrom(error: Error, stack: string | undefined): Error {
+  const at = stack?.indexOf('\n') ?? -1
+  if (at >= 0) error.stack = `${error.name}: ${error.message}${stack?.slice(at)}`
+  return error
+}
+
 function nativeOptions(options: ConnectSyncOptions): NativeConnectOptions {
   return {
     service: options.service,
@@ -82,7 +89,12 @@ function established(
  * await using connection = await connect('demo', { service: 7, timeoutMs: 1000 })
  */
 export function connect(name: string, options: ConnectOptions): Promise<Connection> {
-  return new Promise((resolve, reject) => {
+  // What fails later fails in the event loop, where nobody knows any more who asked. A connect costs a
+  // handshake: this is nothing beside it. (For each request it would not be.)
+  const caller: { stack?: string } = {}
+  Error.captureStackTrace(caller, connect)
+  return new Promise((resolve, fail) => {
+    const reject = (error: Error): void => fail(calledFrom(error, caller.stack))
     checkConnect(name, options, false)
     const { signal } = options
     const subject = `connect '${name}'`
@@ -113,7 +125,7 @@ export function connect(name: string, options: ConnectOptions): Promise<Connecti
         try {
           resolve(established(group, number, name, options))
         } catch (error) {
-          reject(error)
+          reject(error as Error)
         }
         done()
       },
