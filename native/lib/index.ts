@@ -61,6 +61,7 @@ export { checkedPayload, joined } from './payload.js'
 export { BufferPart, SharedBuffer } from './shared-buffer.js'
 export {
   type Credentials,
+  isBytes,
   type Payload,
   type PayloadPart,
   partBytes,

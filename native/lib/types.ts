@@ -1,4 +1,5 @@
 /** Types that both packages show to their users, and the conversions that go with them. */
+import { isArrayBuffer } from 'node:util/types'
 import { statsNames, waitCodes } from './abi.generated.js'
 
 /** Who the peer was when it connected, as the kernel says; never what the peer says of itself. */
@@ -26,14 +27,22 @@ export const partsMax = 1024
 
 const noBytes = new Uint8Array(0)
 
+/**
+ * Whether `value` is bytes as they are. A Proxy of an array is an instance of its class as well, but has neither memory
+ * nor a length that could be asked for.
+ */
+export function isBytes(value: unknown): value is Uint8Array {
+  return value instanceof Uint8Array && ArrayBuffer.isView(value)
+}
+
 /** The bytes of one piece: the same memory, except for strings; undefined when it is not a piece. */
 export function partBytes(part: unknown): Uint8Array | undefined {
-  if (part instanceof Uint8Array) return part
+  if (isBytes(part)) return part
   if (typeof part === 'string') return part === '' ? noBytes : Buffer.from(part, 'utf8')
   if (ArrayBuffer.isView(part)) {
     return new Uint8Array(part.buffer, part.byteOffset, part.byteLength)
   }
-  return part instanceof ArrayBuffer ? new Uint8Array(part) : undefined
+  return isArrayBuffer(part) ? new Uint8Array(part) : undefined
 }
 
 /** What natives take for a payload; undefined when it is none, or a list that is too long. */

@@ -346,6 +346,26 @@ t.test('a sender that is faster than the server is told so', async (t) => {
   t.ok(seen.slice(0, -1).every((each, i) => each.trim() === String(i)))
 })
 
+t.test('a Proxy of bytes is no bytes, and null is no payload', async (t) => {
+  await using connection = await open()
+  const proxy = new Proxy(new Uint8Array(3), {})
+  const buffer = new Proxy(new ArrayBuffer(3), {})
+  for (const payload of [proxy, [proxy], ['x', buffer], null, [null]] as unknown as string[]) {
+    const calls = [
+      () => connection.request(0, payload),
+      () => Promise.resolve().then(() => connection.requestSync(0, payload)),
+      () => Promise.resolve().then(() => connection.send(16, payload)),
+      () => Promise.resolve().then(() => connection.requestSync(0, 'x', { into: proxy })),
+    ]
+    for (const call of calls) {
+      const error: unknown = await call().catch((thrown: unknown) => thrown)
+      t.ok(error instanceof TypeError)
+      t.match(error, { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+    }
+  }
+  t.equal(text(await connection.request(0)), '')
+})
+
 t.test('wrong arguments are refused before anything is sent', async (t) => {
   await using connection = await open()
   const before = connection.stats().requests

@@ -86,6 +86,8 @@ t.test('what is no answer', async (t) => {
     ['a', 5],
     () => '',
     Symbol('x'),
+    new Proxy(new Uint8Array(3), {}),
+    new Proxy(new ArrayBuffer(3), {}),
     Array(1025).fill('x'),
   ]
   await using both = await serve(
@@ -170,7 +172,13 @@ t.test('an answer that comes later', async (t) => {
   t.equal(text(await both.client.request(1)), 'now', 'others go on')
   t.equal(both.errors.length, 0)
   t.equal(text(await both.client.request(2)), 'first')
-  t.match(both.errors, [{ code: 'ERR_COROIPC_ANSWER_INVALID' }])
+  t.match(both.errors, [
+    {
+      code: 'ERR_COROIPC_ANSWER_INVALID',
+      message:
+        /^request \d+ of service 1 was answered already; what its handler returned is dropped$/,
+    },
+  ])
   t.equal(text(await both.client.request(3)), 'early')
   const [request] = kept
   t.equal(request?.answered, false)

@@ -19,6 +19,7 @@ import {
   integer,
   invalidArgument,
   ipcError,
+  isBytes,
   joined,
   Kind,
   Latency,
@@ -273,7 +274,7 @@ export class ClientConnection
     const shared = payload instanceof SharedBuffer || payload instanceof BufferPart
     const bytes = shared
       ? this.#sharedBytes(payload)
-      : payload instanceof Uint8Array
+      : isBytes(payload)
         ? payload
         : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
@@ -430,12 +431,11 @@ export class ClientConnection
 
   send(id: number, payload?: RequestPayload): boolean {
     if ((id & ID_MAX) !== id) checkId('id', id)
-    const bytes =
-      payload instanceof Uint8Array
-        ? payload
-        : payload instanceof SharedBuffer || payload instanceof BufferPart
-          ? this.#sharedBytes(payload)
-          : checkedPayload('payload', payload)
+    const bytes = isBytes(payload)
+      ? payload
+      : payload instanceof SharedBuffer || payload instanceof BufferPart
+        ? this.#sharedBytes(payload)
+        : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(`send ${id}`, length)
     if (this.#reason !== Status.OK) throw this.#overError(`send ${id}`, false)
@@ -681,7 +681,7 @@ export class ClientConnection
     const shared = payload instanceof SharedBuffer || payload instanceof BufferPart
     const bytes = shared
       ? this.#sharedBytes(payload)
-      : payload instanceof Uint8Array
+      : isBytes(payload)
         ? payload
         : checkedPayload('payload', payload)
     const length = payloadLength(bytes)

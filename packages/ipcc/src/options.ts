@@ -7,6 +7,7 @@ import {
   checkOptions,
   integer,
   invalidArgument,
+  isBytes,
   limits,
   nested,
   oneOf,
@@ -141,7 +142,7 @@ const requestSyncChecks: Checks = {
   full: boolean,
   inPlace: boolean,
   into: (name, value) => {
-    if (!(value instanceof Uint8Array)) throw invalidArgument(name, 'a Uint8Array', value, 'type')
+    if (!isBytes(value)) throw invalidArgument(name, 'a Uint8Array', value, 'type')
   },
 }
 

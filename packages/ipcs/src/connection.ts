@@ -17,6 +17,7 @@ import {
   integer,
   invalidArgument,
   ipcError,
+  isBytes,
   Kind,
   Latency,
   milliseconds,
@@ -254,7 +255,7 @@ export class ServerConnection<Context>
     const { addon, loop } = this.#owner
     if (payload instanceof SharedBuffer || payload instanceof BufferPart)
       return this.#dispatchBuffer(payload, id)
-    const bytes = payload instanceof Uint8Array ? payload : checkedPayload('payload', payload)
+    const bytes = isBytes(payload) ? payload : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(length)
     if (this.closed || this.#blocked) return false

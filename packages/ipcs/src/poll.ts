@@ -20,7 +20,10 @@ export interface Poll {
   acceptAdd(fd: number, cookie: number): void
   /** Watch a connection's `fd`, then call `server.handlerDispatch(cookie, revents)`. */
   dispatchAdd(fd: number, events: number, cookie: number): void
-  /** Other events are waited for from now on. */
+  /**
+   * Watch for these events from now on: POLLIN | POLLOUT while something waits for room on the socket, and
+   * POLLIN afterwards.
+   */
   dispatchModify(fd: number, events: number, cookie: number): void
   /** Forget `fd`, of a connection or of the listener; it is closed after this call. */
   dispatchDestroy(fd: number, cookie: number): void

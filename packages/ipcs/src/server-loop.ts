@@ -17,6 +17,7 @@ import {
   invalidArgument,
   IpcError,
   ipcError,
+  isBytes,
   Kind,
   MessageLoop,
   nativeError,
@@ -469,8 +470,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   ): void {
     if (request.answered) {
       if (result !== undefined) {
-        const subject = `${describe(request)} was answered twice`
-        this.#events.error(ipcError(Status.ANSWER_INVALID, { subject }), { connection, request })
+        // The words of the table are about what is no answer; this one came too late.
+        const message = `${describe(request)} was answered already; what its handler returned is dropped`
+        const error = new IpcError('ERR_COROIPC_ANSWER_INVALID', message)
+        this.#events.error(error, { connection, request })
       }
     } else if (request.isDeferred) {
       // With a value as well: it is the answer, after all.
@@ -514,7 +517,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return Status.OK
     }
     let bytes: Uint8Array | Uint8Array[] | undefined
-    if (payload instanceof Uint8Array) bytes = payload
+    if (isBytes(payload)) bytes = payload
     else if (typeof payload === 'string') {
       if (payload.length <= SMALL_TEXT && payload.length * 3 <= connection.messageBytes) {
         loop.postText(number, Kind.response, 0, correlation, status, 0, payload)

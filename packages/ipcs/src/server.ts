@@ -368,7 +368,8 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
    * Closes the server: it stops listening, answers new requests with `ERR_COROIPC_RETRY`, and waits up
    * to `timeoutMs` for requests that are being handled; then it disconnects every client
    * (`ERR_COROIPC_DISCONNECTED`) and waits, within the same time, for `onDisconnect` promises and holds.
-   * What is not done by then is let go. Never rejects; further calls return the same promise.
+   * What is not done by then is let go. Never rejects; further calls return the same promise. A handler
+   * that awaits it waits for itself, until the time is up.
    *
    * @param options.timeoutMs default 5000; 0 waits for nothing
    */
