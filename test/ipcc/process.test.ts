@@ -1,8 +1,9 @@
 // What a connection means to its process: ref and unref, worker threads, listeners that throw, several loops.
 import { connect, connectSync } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import type { Readable } from 'node:stream'
 import t from 'tap'
 import { Worker } from 'node:worker_threads'
 import { endedPromptly, timed } from '../support/prompt.js'
@@ -63,6 +64,37 @@ t.test('a listener that throws stops nothing', async (t) => {
     await connection.close()`
   t.same(await run(source, server.name), ['cddddd 10', 0])
 })
+
+t.test(
+  'a signal ends a blocking call at once without a listener, and waits for it with one',
+  async (t) => {
+    await using server = await startServer()
+    const block = async (listener: string): Promise<ChildProcess> => {
+      const source = `import { connectSync } from '${ipcc}'
+      const connection = connectSync(process.argv[1], { service: 7 })
+      ${listener}
+      console.log('blocked')
+      try { connection.requestSync(8, 'never answered', { timeoutMs: 60000 }) } catch ({ code }) { console.log(code) }
+      setTimeout(() => {}, 60000)`
+      const child = spawn(process.execPath, ['--input-type=module', '-e', source, server.name], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      await once(child.stdout, 'data')
+      return child
+    }
+    const plain = await block('')
+    plain.kill('SIGINT')
+    t.same(await once(plain, 'exit'), [null, 'SIGINT'])
+
+    const listening = await block("process.on('SIGINT', () => process.exit(7))")
+    const told = once(listening.stdout as Readable, 'data')
+    listening.kill('SIGINT')
+    // What ends the call is its own outcome, here the death of the server; only then does the listener run.
+    await server.kill()
+    t.equal(String(await told).trim(), 'ERR_COROIPC_UNKNOWN_OUTCOME')
+    t.same(await once(listening, 'exit'), [7, null])
+  },
+)
 
 t.test('clients in several workers, terminated in the middle of a blocking call', async (t) => {
   await using server = await startServer()
