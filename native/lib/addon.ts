@@ -413,7 +413,7 @@ function load(): Addon {
   const path = existsSync(built) ? built : local(prebuilt())
   if (!existsSync(path)) {
     throw new Error(
-      `coroipc: there is no binary for ${process.platform}-${process.arch}: neither ${built} nor ${path}. In a clone of the repository, \`npm run build\` makes it`,
+      `coroipc: there is no binary for ${process.platform}-${process.arch}: neither ${built} nor ${path}. In a clone of the repository \`npm run build\` makes it, and other programs install the packages by path out of that clone: tarballs of \`npm pack\` have none for now (docs/guide/getting-started.md)`,
     )
   }
   const binding = createRequire(import.meta.url)(path) as Binding
