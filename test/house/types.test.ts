@@ -18,7 +18,7 @@ const config = {
     exactOptionalPropertyTypes: true,
     noUncheckedIndexedAccess: true,
     noEmit: true,
-    skipLibCheck: true,
+    skipLibCheck: false, // what the packages declare is looked at as well
   },
 }
 
@@ -66,6 +66,8 @@ typed.addService({
   context: () => ({ names: new Set() }),
   handlers: { 0: (_, { context }) => [...context.names].join() },
 })
+const any = (each: Server): string | undefined => each.address
+any(typed)
 server.on('error', (error, { request }) => console.log(error.code, request?.id))
 const maybe: { timeoutMs?: number | undefined } = {}
 const options: ServerOptions = { log: undefined, limits: { connections: undefined }, authorize: undefined }
