@@ -289,7 +289,7 @@ export class ClientConnection
       })
     if (refused !== undefined) {
       if (callback === undefined) reject?.(refused)
-      else queueMicrotask(() => (callback as (error: Error) => void)(refused as Error))
+      else queueMicrotask(() => (callback as (error: Error) => void)(refused))
       return undefined
     }
     const long = timeoutMs >= LONG_MS && timeoutMs < Infinity
