@@ -46,7 +46,7 @@ const messages: Record<StatusName, string | ((details: ErrorDetails) => string)>
     'the peer went away before it answered; whether it executed the request is not known',
   TIMED_OUT: 'nothing came in time',
   ABORTED: 'aborted by the caller',
-  FULL: 'there is no room now; the message was not queued',
+  FULL: 'there is no room now; nothing was queued',
   TOO_LARGE: 'the message is larger than the negotiated maximum, or than the buffer given',
   LEASE_HELD: 'an earlier message is still leased and stands in the way; dispose of it first',
   FORKED: "a forked child cannot use its parent's connection",
