@@ -203,6 +203,7 @@ Status coroipcs_connection::Establish() {
   loop_.SetPriority(*this, static_cast<uint8_t>(service_entry->options.priority));
   rate = service_entry->options.requests_per_second;
   rate_filled_ns = NowNs();
+  tokens = kTokenParts;  // the first request need not wait
   backlog_limit = service_entry->options.backlog_bytes != 0 ? service_entry->options.backlog_bytes
                                                             : server.options.backlog_bytes;
   stats_.connections = 1;

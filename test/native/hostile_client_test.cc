@@ -698,7 +698,7 @@ TEST("a rate holds for records that are no requests, and for what a client leave
   }
   CHECK(Eventually([&] { return server.Stats().connections == 0; }));
   printf("# %d handled of %d connections\n", server.handled.load(), rounds);
-  CHECK(server.handled <= 4 * rounds);
+  CHECK(server.handled <= 2 * rounds);
 }
 
 TEST("who broke the protocol keeps no pages of the server's, however long it has them mapped") {
