@@ -5,7 +5,8 @@
  * The server writes each payload into private memory and copies it into the ring; it publishes
  * after `batch` records. The client takes all it finds: each record is copied out into a 64 KiB
  * slab that is filled by bumping, as the library's owned payloads are, and read in full. Two copies
- * a message. A sample is the time of 1024 messages at the client; the figures are per message. */
+ * a message; with --copies 1 it is read where it lies in the ring. A sample is the time of up to
+ * 1024 messages at the client (one, if they are large); the figures are per message. */
 #define _GNU_SOURCE 1 /* memfd_create, ppoll, sched_setaffinity */
 
 #include "payload.h"
@@ -13,8 +14,13 @@
 #include "program.h"
 #include "ring.h"
 
-#define MESSAGES_PER_SAMPLE 1024u
 #define SLAB_BYTES 65536u
+
+/* As messagesPerSample of bench/cases/dispatch.ts: about 4 MiB. */
+static uint32_t messages_per_sample(uint32_t payload_bytes) {
+  uint32_t messages = payload_bytes == 0 ? 1024 : (4u << 20) / payload_bytes;
+  return messages > 1024 ? 1024 : messages == 0 ? 1 : messages;
+}
 
 /* Ends when the client says so in the word that the library keeps for that. */
 static void serve(const struct pair* pair, const struct segment* segment,
@@ -24,7 +30,7 @@ static void serve(const struct pair* pair, const struct segment* segment,
   uint32_t sequence = 0, turns = 0;
   while (__atomic_load_n(&segment->control->client.client_closed, __ATOMIC_RELAXED) == 0) {
     for (uint32_t i = 0; i < options->batch; i++) {
-      payload_fill(payload, options->payload_bytes, sequence);
+      touched_fill(payload, options->payload_bytes, sequence, options->hand_over);
       struct coroipc_record record = {.bytes = options->payload_bytes,
                                       .id = 3,
                                       .kind = COROIPC_RECORD_DISPATCH,
@@ -44,6 +50,8 @@ struct client {
   const struct doorbell* doorbell;
   struct ring_reader reader;
   uint32_t payload_bytes;
+  bool in_place;
+  bool hand_over;
   uint8_t* slab;
   uint32_t slab_bytes;
   uint32_t slab_used;
@@ -62,26 +70,33 @@ static void receive(struct client* client) {
     if (client->reader.published != client->reader.position) ring_release(&client->reader);
     spin_turn(client->doorbell, &client->turns);
   }
-  if (client->slab_used + place_bytes > client->slab_bytes) client->slab_used = 0;
-  uint8_t* place = client->slab + client->slab_used;
-  client->slab_used += place_bytes;
   struct coroipc_record record;
-  ring_read(&client->reader, client->written, &record, place, client->payload_bytes);
-  ring_release_lazily(&client->reader);
-  uint32_t sum = payload_sum((const uint32_t*)place, record.bytes);
-  client->wrong += sum != payload_sum_expected(client->payload_bytes, client->sequence) ||
-                   record.sequence != client->sequence;
+  const uint8_t* place;
+  if (client->in_place) {
+    place = ring_peek(&client->reader, client->written, &record, client->payload_bytes);
+  } else {
+    if (client->slab_used + place_bytes > client->slab_bytes) client->slab_used = 0;
+    uint8_t* own = client->slab + client->slab_used;
+    client->slab_used += place_bytes;
+    ring_read(&client->reader, client->written, &record, own, client->payload_bytes);
+    ring_release_lazily(&client->reader);
+    place = own;
+  }
+  uint32_t sum = touched_sum((const uint32_t*)(const void*)place, record.bytes, client->hand_over);
+  client->wrong +=
+      sum != touched_sum_expected(client->payload_bytes, client->sequence, client->hand_over) ||
+      record.sequence != client->sequence;
   client->sequence++;
+  if (client->in_place) {
+    ring_skip(&client->reader, &record);
+    ring_release_lazily(&client->reader);
+  }
 }
 
 int main(int argc, char** argv) {
-  struct options options = {.payload_bytes = 64,
-                            .ring_bytes = 512 << 10,
-                            .batch = 64,
-                            .warmup_ms = 200,
-                            .duration_ms = 700,
-                            .client_cpu = -1,
-                            .server_cpu = -1};
+  struct options options = default_options;
+  options.ring_bytes = 512 << 10;
+  options.batch = 64;
   parse_options(argc, argv, &options);
   if (record_bytes(options.payload_bytes) > options.ring_bytes / 2) {
     fprintf(stderr, "--payload: expected a record of at most half the ring (%u), got %u\n",
@@ -104,25 +119,33 @@ int main(int argc, char** argv) {
   struct client client = {.doorbell = &pair.doorbell,
                           .reader = segment_reader(&segment, COROIPC_RING_DISPATCH),
                           .payload_bytes = options.payload_bytes,
+                          .in_place = options.copies == 1,
+                          .hand_over = options.hand_over,
                           .slab = private_memory(slab_bytes),
                           .slab_bytes = slab_bytes};
-  struct samples samples;
-  samples_prepare(&samples);
+  uint32_t per_sample = messages_per_sample(options.payload_bytes);
+  struct measured measured = {.operations_per_sample = per_sample};
+  struct samples* samples = &measured.samples;
+  samples_prepare(samples);
   uint64_t warm = now_ns() + (uint64_t)options.warmup_ms * 1000000u;
   while (now_ns() < warm) receive(&client);
 
+  measured.cpu = cpu_begin(pair.server);
   uint64_t begin = now_ns(), last = begin;
   uint64_t end = begin + (uint64_t)options.duration_ms * 1000000u;
-  while (last < end && samples.count < SAMPLES_MAX) {
-    for (uint32_t i = 0; i < MESSAGES_PER_SAMPLE; i++) receive(&client);
+  while (last < end && samples->count < SAMPLES_MAX) {
+    for (uint32_t i = 0; i < per_sample; i++) receive(&client);
     uint64_t now = now_ns();
-    samples_add(&samples, now - last);
+    samples_add(samples, now - last);
     last = now;
   }
+  cpu_end(&measured.cpu);
 
   __atomic_store_n(&segment.control->client.client_closed, 1, __ATOMIC_RELAXED);
   join_server(&pair);
-  report("dispatch", &options, &samples, MESSAGES_PER_SAMPLE,
-         (uint64_t)samples.count * MESSAGES_PER_SAMPLE, last - begin, client.wrong);
+  measured.operations = (uint64_t)samples->count * per_sample;
+  measured.elapsed_ns = last - begin;
+  measured.wrong = client.wrong;
+  report_measured("dispatch", &options, &measured);
   return client.wrong == 0 ? 0 : 1;
 }

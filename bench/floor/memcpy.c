@@ -10,13 +10,7 @@
 #include "program.h"
 
 int main(int argc, char** argv) {
-  struct options options = {.payload_bytes = 64,
-                            .ring_bytes = 256 << 10,
-                            .batch = 1,
-                            .warmup_ms = 100,
-                            .duration_ms = 300,
-                            .client_cpu = -1,
-                            .server_cpu = -1};
+  struct options options = default_options;
   parse_options(argc, argv, &options);
   if (options.payload_bytes == 0 || options.payload_bytes > options.ring_bytes) {
     fprintf(stderr, "--payload: expected 8 to %u (the ring), got %u\n", options.ring_bytes,

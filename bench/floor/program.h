@@ -1,5 +1,5 @@
 /* program.h: what the floor programs share around the thing they measure: arguments, pinning,
- * clock, samples, and the one JSON object that each prints on stdout. The harness repeats and
+ * clocks, samples, and the one JSON object that each prints on stdout. The harness repeats and
  * interleaves; a program measures once. Any failure ends both processes with a message and a code
  * that is not 0. */
 #ifndef COROIPC_BENCH_PROGRAM_H
@@ -20,17 +20,36 @@
 #define SAMPLES_MAX (1u << 22)
 #define PAYLOAD_BYTES_MAX (16u << 20)
 #define RING_BYTES_MAX (1u << 30)
+#define ANSWER_ALIKE UINT32_MAX
 
 struct options {
   uint32_t payload_bytes;
+  uint32_t answer_bytes; /* rtt; ANSWER_ALIKE: as the payload */
   uint32_t ring_bytes;
   uint32_t batch;
+  uint32_t copies;  /* dispatch: 2, or 1: read where it lies in the ring */
+  uint32_t pace_us; /* rtt: pause between two calls */
+  uint32_t at_once; /* connect: clients that connect at the same time */
+  uint32_t kills;   /* death */
   uint32_t warmup_ms;
   uint32_t duration_ms;
   int client_cpu; /* -1: not pinned */
   int server_cpu;
-  bool sleeping; /* --wait sleep; else spin */
+  bool sleeping;  /* --wait sleep; else spin */
+  bool hand_over; /* --touch hand-over: one word a page is written and read; else all */
 };
+
+static const struct options default_options = {.payload_bytes = 64,
+                                               .answer_bytes = ANSWER_ALIKE,
+                                               .ring_bytes = 256 << 10,
+                                               .batch = 1,
+                                               .copies = 2,
+                                               .at_once = 1,
+                                               .kills = 30,
+                                               .warmup_ms = 200,
+                                               .duration_ms = 700,
+                                               .client_cpu = -1,
+                                               .server_cpu = -1};
 
 /* One array that is filled in the measured loop: touched before, so that no page fault is measured.
  */
@@ -59,8 +78,14 @@ static inline uint32_t number_argument(const char* name, const char* text, uint3
 static inline void parse_options(int argc, char** argv, struct options* options) {
   static const struct option known[] = {{"wait", required_argument, NULL, 'w'},
                                         {"payload", required_argument, NULL, 'p'},
+                                        {"answer", required_argument, NULL, 'a'},
                                         {"ring", required_argument, NULL, 'r'},
                                         {"batch", required_argument, NULL, 'b'},
+                                        {"copies", required_argument, NULL, 'o'},
+                                        {"touch", required_argument, NULL, 't'},
+                                        {"pace-us", required_argument, NULL, 'e'},
+                                        {"at-once", required_argument, NULL, 'n'},
+                                        {"kills", required_argument, NULL, 'k'},
                                         {"warmup-ms", required_argument, NULL, 'u'},
                                         {"duration-ms", required_argument, NULL, 'd'},
                                         {"client-cpu", required_argument, NULL, 'c'},
@@ -78,6 +103,28 @@ static inline void parse_options(int argc, char** argv, struct options* options)
         break;
       case 'p':
         options->payload_bytes = number_argument("payload", optarg, PAYLOAD_BYTES_MAX);
+        break;
+      case 'a':
+        options->answer_bytes = number_argument("answer", optarg, PAYLOAD_BYTES_MAX);
+        break;
+      case 'o':
+        options->copies = number_argument("copies", optarg, 2);
+        break;
+      case 't':
+        if (strcmp(optarg, "full") != 0 && strcmp(optarg, "hand-over") != 0) {
+          fprintf(stderr, "--touch: expected full or hand-over, got %s\n", optarg);
+          exit(2);
+        }
+        options->hand_over = strcmp(optarg, "hand-over") == 0;
+        break;
+      case 'e':
+        options->pace_us = number_argument("pace-us", optarg, 1000000);
+        break;
+      case 'n':
+        options->at_once = number_argument("at-once", optarg, 1024);
+        break;
+      case 'k':
+        options->kills = number_argument("kills", optarg, 10000);
         break;
       case 'r':
         options->ring_bytes = number_argument("ring", optarg, RING_BYTES_MAX);
@@ -99,14 +146,18 @@ static inline void parse_options(int argc, char** argv, struct options* options)
         break;
       default:
         fprintf(stderr,
-                "usage: %s [--wait spin|sleep] [--payload BYTES] [--ring BYTES] [--batch N]\n"
+                "usage: %s [--wait spin|sleep] [--payload BYTES] [--answer BYTES] [--ring BYTES]\n"
+                "       [--touch full|hand-over] [--batch N] [--copies 1|2] [--pace-us N]\n"
+                "       [--at-once N] [--kills N]\n"
                 "       [--client-cpu N] [--server-cpu N] [--warmup-ms N] [--duration-ms N]\n",
                 argv[0]);
         exit(2);
     }
   }
-  if (options->payload_bytes % 8 != 0) {
-    fprintf(stderr, "--payload: expected a multiple of 8, got %u\n", options->payload_bytes);
+  if (options->answer_bytes == ANSWER_ALIKE) options->answer_bytes = options->payload_bytes;
+  if (options->payload_bytes % 8 != 0 || options->answer_bytes % 8 != 0) {
+    fprintf(stderr, "--payload, --answer: expected multiples of 8, got %u and %u\n",
+            options->payload_bytes, options->answer_bytes);
     exit(2);
   }
   if (options->ring_bytes < 4096 || (options->ring_bytes & (options->ring_bytes - 1)) != 0) {
@@ -166,25 +217,94 @@ static inline uint32_t quantile(const struct samples* samples, double fraction) 
   return samples->ns[index == 0 ? 0 : index - 1];
 }
 
-/* `operations` in `elapsed_ns`; each sample stands for `operations_per_sample` of them. */
+/* CPU time of both processes over the measured part. */
+struct cpu_use {
+  pid_t server; /* 0: there is none */
+  uint64_t begin_ns, client_ns, server_ns;
+  double client_percent, server_percent;
+};
+
+static inline uint64_t cpu_ns(clockid_t clock) {
+  struct timespec time;
+  return clock_gettime(clock, &time) == 0
+             ? (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec
+             : 0;
+}
+
+static inline void cpu_look(const struct cpu_use* use, uint64_t* client, uint64_t* server) {
+  clockid_t clock;
+  *client = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
+  *server = use->server != 0 && clock_getcpuclockid(use->server, &clock) == 0 ? cpu_ns(clock) : 0;
+}
+
+static inline struct cpu_use cpu_begin(pid_t server) {
+  struct cpu_use use = {.server = server, .begin_ns = now_ns()};
+  cpu_look(&use, &use.client_ns, &use.server_ns);
+  return use;
+}
+
+/* While the server still lives. */
+static inline void cpu_end(struct cpu_use* use) {
+  uint64_t client, server;
+  cpu_look(use, &client, &server);
+  double elapsed = (double)(now_ns() - use->begin_ns);
+  use->client_percent = (double)(client - use->client_ns) * 100 / elapsed;
+  use->server_percent = (double)(server - use->server_ns) * 100 / elapsed;
+}
+
+/* The fractions of bench/statistics.ts: the curve in the report. */
+static const double distribution_fractions[] = {0,   0.01, 0.05, 0.1,   0.25,  0.5,    0.75,
+                                                0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1};
+
+/* What a program has seen. Each sample stands for `operations_per_sample` operations. */
+struct measured {
+  struct samples samples;
+  uint32_t operations_per_sample;
+  uint64_t operations;
+  uint64_t elapsed_ns;
+  uint64_t wrong;
+  struct cpu_use cpu;
+};
+
+static inline void report_measured(const char* floor, const struct options* options,
+                                   struct measured* measured) {
+  struct samples* samples = &measured->samples;
+  qsort(samples->ns, samples->count, sizeof(uint32_t), compare_u32);
+  double scale = 1.0 / measured->operations_per_sample;
+  double per_second =
+      measured->elapsed_ns ? (double)measured->operations * 1e9 / (double)measured->elapsed_ns : 0;
+  printf(
+      "{\"floor\":\"%s\",\"wait\":\"%s\",\"payloadBytes\":%u,\"answerBytes\":%u,"
+      "\"ringBytes\":%u,\"batch\":%u,\"clientCpu\":%d,\"serverCpu\":%d,",
+      floor, options->sleeping ? "sleep" : "spin", options->payload_bytes, options->answer_bytes,
+      options->ring_bytes, options->batch, options->client_cpu, options->server_cpu);
+  printf("\"samples\":%u,\"operationsPerSample\":%u,\"operations\":%llu,\"wrong\":%llu,",
+         samples->count, measured->operations_per_sample, (unsigned long long)measured->operations,
+         (unsigned long long)measured->wrong);
+  printf("\"p50Ns\":%.2f,\"p99Ns\":%.2f,\"p999Ns\":%.2f,\"maxNs\":%.2f,\"distributionNs\":[",
+         quantile(samples, 0.5) * scale, quantile(samples, 0.99) * scale,
+         quantile(samples, 0.999) * scale, quantile(samples, 1) * scale);
+  size_t fractions = sizeof distribution_fractions / sizeof distribution_fractions[0];
+  for (size_t i = 0; i < fractions; i++)
+    printf("%s%.2f", i ? "," : "", quantile(samples, distribution_fractions[i]) * scale);
+  printf("],\"perSecond\":%.3f", per_second);
+  if (measured->cpu.begin_ns != 0)
+    printf(",\"clientCpuPercent\":%.3f,\"serverCpuPercent\":%.3f", measured->cpu.client_percent,
+           measured->cpu.server_percent);
+  printf("}\n");
+  fflush(stdout);
+}
+
+/* Of a program that did not look at CPU times. */
 static inline void report(const char* floor, const struct options* options, struct samples* samples,
                           uint32_t operations_per_sample, uint64_t operations, uint64_t elapsed_ns,
                           uint64_t wrong) {
-  qsort(samples->ns, samples->count, sizeof(uint32_t), compare_u32);
-  double scale = 1.0 / operations_per_sample;
-  double per_second = elapsed_ns ? (double)operations * 1e9 / (double)elapsed_ns : 0;
-  printf(
-      "{\"floor\":\"%s\",\"wait\":\"%s\",\"payloadBytes\":%u,\"ringBytes\":%u,\"batch\":%u,"
-      "\"clientCpu\":%d,\"serverCpu\":%d,\"samples\":%u,\"operationsPerSample\":%u,"
-      "\"operations\":%llu,\"wrong\":%llu,\"p50Ns\":%.2f,\"p99Ns\":%.2f,\"p999Ns\":%.2f,"
-      "\"maxNs\":%.2f,\"perSecond\":%.0f,\"megabytesPerSecond\":%.1f}\n",
-      floor, options->sleeping ? "sleep" : "spin", options->payload_bytes, options->ring_bytes,
-      options->batch, options->client_cpu, options->server_cpu, samples->count,
-      operations_per_sample, (unsigned long long)operations, (unsigned long long)wrong,
-      quantile(samples, 0.5) * scale, quantile(samples, 0.99) * scale,
-      quantile(samples, 0.999) * scale, quantile(samples, 1) * scale, per_second,
-      per_second * options->payload_bytes / 1e6);
-  fflush(stdout);
+  struct measured measured = {.samples = *samples,
+                              .operations_per_sample = operations_per_sample,
+                              .operations = operations,
+                              .elapsed_ns = elapsed_ns,
+                              .wrong = wrong};
+  report_measured(floor, options, &measured);
 }
 
 #endif

@@ -108,9 +108,9 @@ static inline uint32_t ring_written(const struct ring_reader* reader) {
   return __atomic_load_n(&reader->words->write_position, __ATOMIC_SEQ_CST);
 }
 
-/* Copies one record below `written` out to private memory. */
-static inline void ring_read(struct ring_reader* reader, uint32_t written,
-                             struct coroipc_record* record, void* payload, uint32_t payload_max) {
+/* The next record below `written`, where it lies; gone with ring_skip. */
+static inline const uint8_t* ring_peek(struct ring_reader* reader, uint32_t written,
+                                       struct coroipc_record* record, uint32_t payload_max) {
   uint32_t mask = reader->capacity - 1;
   for (;;) {
     uint32_t offset = reader->position & mask;
@@ -121,18 +121,28 @@ static inline void ring_read(struct ring_reader* reader, uint32_t written,
       if (record->bytes > payload_max || bytes > written - reader->position ||
           bytes > reader->capacity - offset) {
         errno = EBADMSG;
-        fail("ring_read");
+        fail("ring_peek");
       }
-      memcpy(payload, reader->data + offset + sizeof *record, record->bytes);
-      reader->position += bytes;
-      return;
+      return reader->data + offset + sizeof *record;
     }
     if (record->bytes + COROIPC_PAD_RECORD_BYTES != reader->capacity - offset) {
       errno = EBADMSG;
-      fail("ring_read: pad");
+      fail("ring_peek: pad");
     }
     reader->position += record->bytes + COROIPC_PAD_RECORD_BYTES;
   }
+}
+
+static inline void ring_skip(struct ring_reader* reader, const struct coroipc_record* record) {
+  reader->position += record_bytes(record->bytes);
+}
+
+/* Copies one record below `written` out to private memory. */
+static inline void ring_read(struct ring_reader* reader, uint32_t written,
+                             struct coroipc_record* record, void* payload, uint32_t payload_max) {
+  const uint8_t* place = ring_peek(reader, written, record, payload_max);
+  memcpy(payload, place, record->bytes);
+  ring_skip(reader, record);
 }
 
 static inline void ring_release(struct ring_reader* reader) {

@@ -2,70 +2,32 @@
  * library's layout when nothing is in their way.
  *
  *   rtt --wait spin  --payload 64 --client-cpu 1 --server-cpu 0    both sides awake
- *   rtt --wait sleep --payload 64 --client-cpu 1 --server-cpu 0    both sides asleep between
- * messages
+ *   rtt --wait sleep --payload 64 --client-cpu 1 --server-cpu 0    both asleep between messages
+ *   rtt --wait spin  --payload 8 --answer 65536                    a small question, a large answer
+ *   rtt --wait sleep --payload 64 --pace-us 1000                   a call each millisecond
  *
  * A call: the client writes its payload into private memory, copies it into the ring, publishes;
- * the server copies it out, reads all of it, writes an answer of the same size whose seed is the
- * sum it read, copies that in; the client copies it out and reads all of it. Four copies. A sample
- * runs from one answer read to the next, with one reading of the clock. */
+ * the server copies it out, reads all of it, writes an answer whose seed is the sum it read, copies
+ * that in; the client copies it out and reads all of it. Four copies. A sample runs from one answer
+ * read to the next, with one reading of the clock; with a pace, from the end of a pause to the
+ * answer read. */
 #define _GNU_SOURCE 1 /* memfd_create, ppoll, sched_setaffinity */
 
-#include "doorbell.h"
 #include "payload.h"
-#include "process.h"
-#include "program.h"
-#include "ring.h"
-
-#define ID_CALL 0
-#define ID_END 1
-
-struct side {
-  struct doorbell doorbell;
-  struct ring_writer writer;
-  struct ring_reader reader;
-  bool sleeping;
-  int epoll; /* the server's; -1 in the client */
-};
-
-/* Waits until something is published and returns how far. */
-static uint32_t wait_for_record(struct side* side) {
-  uint32_t turns = 0;
-  for (;;) {
-    uint32_t written = ring_written(&side->reader);
-    if (written != side->reader.position) return written;
-    if (!side->sleeping) {
-      spin_turn(&side->doorbell, &turns);
-    } else if (reader_arm(&side->reader)) {
-      if (side->epoll < 0)
-        doorbell_wait_poll(&side->doorbell);
-      else
-        doorbell_wait_epoll(&side->doorbell, side->epoll);
-    }
-  }
-}
-
-static void send_record(struct side* side, const struct coroipc_record* record,
-                        const void* payload) {
-  uint32_t turns = 0;
-  /* One call in flight: room is missing only until the other side's lazy release. */
-  while (!ring_write(&side->writer, record, payload)) spin_turn(&side->doorbell, &turns);
-  ring_publish(&side->writer);
-  if (side->sleeping) reader_wake(&side->doorbell, &side->writer);
-}
+#include "side.h"
 
 static void serve(struct side* side, const struct options* options) {
   uint32_t* request = private_memory(options->payload_bytes);
-  uint32_t* answer = private_memory(options->payload_bytes);
+  uint32_t* answer = private_memory(options->answer_bytes);
   for (;;) {
     struct coroipc_record record;
     uint32_t written = wait_for_record(side);
     ring_read(&side->reader, written, &record, request, options->payload_bytes);
     ring_release_lazily(&side->reader);
     if (record.id == ID_END) return;
-    uint32_t sum = payload_sum(request, record.bytes);
-    payload_fill(answer, record.bytes, sum);
-    struct coroipc_record reply = {.bytes = record.bytes,
+    uint32_t sum = touched_sum(request, record.bytes, options->hand_over);
+    touched_fill(answer, options->answer_bytes, sum, options->hand_over);
+    struct coroipc_record reply = {.bytes = options->answer_bytes,
                                    .kind = COROIPC_RECORD_RESPONSE,
                                    .correlation = record.correlation,
                                    .sequence = record.sequence};
@@ -75,7 +37,7 @@ static void serve(struct side* side, const struct options* options) {
 
 struct client {
   struct side* side;
-  uint32_t payload_bytes;
+  const struct options* options;
   uint32_t* request;
   uint32_t* answer;
   uint32_t sequence;
@@ -83,9 +45,10 @@ struct client {
 };
 
 static void call(struct client* client) {
+  const struct options* options = client->options;
   uint32_t seed = client->sequence++;
-  payload_fill(client->request, client->payload_bytes, seed);
-  struct coroipc_record record = {.bytes = client->payload_bytes,
+  touched_fill(client->request, options->payload_bytes, seed, options->hand_over);
+  struct coroipc_record record = {.bytes = options->payload_bytes,
                                   .id = ID_CALL,
                                   .kind = COROIPC_RECORD_REQUEST,
                                   .correlation = seed & 0xffu,
@@ -93,69 +56,65 @@ static void call(struct client* client) {
   send_record(client->side, &record, client->request);
   struct coroipc_record reply;
   uint32_t written = wait_for_record(client->side);
-  ring_read(&client->side->reader, written, &reply, client->answer, client->payload_bytes);
+  ring_read(&client->side->reader, written, &reply, client->answer, options->answer_bytes);
   ring_release_lazily(&client->side->reader);
-  uint32_t sum = payload_sum(client->answer, reply.bytes);
-  uint32_t answer_seed = payload_sum_expected(client->payload_bytes, seed);
-  client->wrong += reply.correlation != record.correlation || reply.bytes != record.bytes ||
-                   sum != payload_sum_expected(client->payload_bytes, answer_seed);
+  uint32_t sum = touched_sum(client->answer, reply.bytes, options->hand_over);
+  uint32_t answer_seed = touched_sum_expected(options->payload_bytes, seed, options->hand_over);
+  client->wrong +=
+      reply.correlation != record.correlation || reply.bytes != options->answer_bytes ||
+      sum != touched_sum_expected(options->answer_bytes, answer_seed, options->hand_over);
 }
 
 int main(int argc, char** argv) {
-  struct options options = {.payload_bytes = 64,
-                            .ring_bytes = 256 << 10,
-                            .batch = 1,
-                            .warmup_ms = 200,
-                            .duration_ms = 700,
-                            .client_cpu = -1,
-                            .server_cpu = -1};
+  struct options options = default_options;
   parse_options(argc, argv, &options);
-  if (record_bytes(options.payload_bytes) > options.ring_bytes / 2) {
+  uint32_t larger =
+      options.payload_bytes > options.answer_bytes ? options.payload_bytes : options.answer_bytes;
+  if (record_bytes(larger) > options.ring_bytes / 2) {
     fprintf(stderr, "--payload: expected a record of at most half the ring (%u), got %u\n",
-            options.ring_bytes / 2, options.payload_bytes);
+            options.ring_bytes / 2, larger);
     return 2;
   }
-  if (!options.sleeping && options.client_cpu >= 0 && options.client_cpu == options.server_cpu) {
-    fprintf(stderr,
-            "--wait spin: expected two CPUs, got one: each would wait for the other's slice\n");
-    return 2;
-  }
+  require_two_cpus_to_spin(&options);
   struct segment segment = segment_create(options.ring_bytes);
   struct pair pair = fork_pair();
-  bool is_server = pair.server == 0;
-  pin(is_server ? options.server_cpu : options.client_cpu);
-  struct side side = {
-      .doorbell = pair.doorbell,
-      .writer = segment_writer(&segment, is_server ? COROIPC_RING_RESPONSE : COROIPC_RING_REQUEST),
-      .reader = segment_reader(&segment, is_server ? COROIPC_RING_REQUEST : COROIPC_RING_RESPONSE),
-      .sleeping = options.sleeping,
-      .epoll = is_server ? doorbell_epoll(&pair.doorbell) : -1};
-  if (is_server) {
+  struct side side = side_of(&pair, &segment, &options);
+  if (pair.server == 0) {
     serve(&side, &options);
     return 0;
   }
 
   struct client client = {.side = &side,
-                          .payload_bytes = options.payload_bytes,
+                          .options = &options,
                           .request = private_memory(options.payload_bytes),
-                          .answer = private_memory(options.payload_bytes)};
-  struct samples samples;
-  samples_prepare(&samples);
+                          .answer = private_memory(options.answer_bytes)};
+  const struct timespec pace = {options.pace_us / 1000000,
+                                (long)(options.pace_us % 1000000) * 1000};
+  struct measured measured = {.operations_per_sample = 1};
+  struct samples* samples = &measured.samples;
+  samples_prepare(samples);
   uint64_t warm = now_ns() + (uint64_t)options.warmup_ms * 1000000u;
   while (now_ns() < warm) call(&client);
 
+  measured.cpu = cpu_begin(pair.server);
   uint64_t begin = now_ns(), last = begin;
   uint64_t end = begin + (uint64_t)options.duration_ms * 1000000u;
-  while (last < end && samples.count < SAMPLES_MAX) {
+  while (last < end && samples->count < SAMPLES_MAX) {
+    if (options.pace_us != 0) {
+      (void)nanosleep(&pace, NULL);
+      last = now_ns();
+    }
     call(&client);
     uint64_t now = now_ns();
-    samples_add(&samples, now - last);
+    samples_add(samples, now - last);
     last = now;
   }
+  cpu_end(&measured.cpu);
 
-  struct coroipc_record goodbye = {.id = ID_END, .kind = COROIPC_RECORD_SEND};
-  send_record(&side, &goodbye, client.request);
-  join_server(&pair);
-  report("rtt", &options, &samples, 1, samples.count, last - begin, client.wrong);
+  end_server(&side, &pair);
+  measured.operations = samples->count;
+  measured.elapsed_ns = last - begin;
+  measured.wrong = client.wrong;
+  report_measured("rtt", &options, &measured);
   return client.wrong == 0 ? 0 : 1;
 }
