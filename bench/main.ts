@@ -3,28 +3,52 @@
 // disturbance of some seconds hits all rows a little and none alone.
 //
 // Exit code: 0, also when a goal is missed; 1 when a subject failed to run; 2 for wrong arguments.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { SingleBar } from 'cli-progress'
 import { judge } from './goals.js'
 import { describeMachine } from './machine.js'
 import { measurePair } from './pair.js'
 import { findCpus } from './placement.js'
-import { caseNames, makePlan } from './plan.js'
-import { machineText, type Report, rowsText, subjectsText, verdictText } from './report.js'
+import { makePlan, type Plan } from './plan.js'
+import {
+  caseText,
+  machineText,
+  type Report,
+  rowsText,
+  subjectsText,
+  verdictText,
+} from './report.js'
+import { fillMarkdown, hasPlaces } from './report-markdown.js'
 import { RowResults } from './result.js'
+import { DISTRIBUTION } from './statistics.js'
 import { findSubject, subjects } from './subjects/index.js'
 import { cases } from './cases/index.js'
+import type { CaseName } from './task.js'
 
-const usage = `npm run bench -- [--quick] [--case NAME]... [--subject NAME]... [--repetitions N] [--out FILE]
+const caseNames = Object.keys(cases) as CaseName[]
+
+/** From where the command was given, which is the root with `npm run`. */
+const defaultHtml = relative(
+  process.cwd(),
+  fileURLToPath(new URL('../../bench/report.html', import.meta.url)),
+)
+
+const usage = `npm run bench -- [--quick] [--case NAME]... [--subject NAME]... [--repetitions N]
+                 [--out FILE] [--html FILE] [--markdown FILE] [--from FILE]
 
   --quick          the rows of the goals only, under 3 minutes
   --case NAME      only this case: ${caseNames.join(', ')}
   --subject NAME   only this subject: ${subjects.map(({ name }) => name).join(', ')}
-  --repetitions N  each row is measured N times (5 with --quick, else 7)
+  --repetitions N  each row is measured N times, however long that takes (else up to 5 times)
   --out FILE       the rows as JSON (fields: bench/README.md)
+  --html FILE      where the report goes (bench/report.html)
+  --markdown FILE  fills the tables of this page, such as docs/performance.md
+  --from FILE      measures nothing: shows, and writes, what a run with --out has seen
   --list           what the cases and the subjects are`
 
 class UsageError extends Error {}
@@ -37,6 +61,9 @@ function readArguments() {
       subject: { type: 'string', multiple: true, default: [] },
       repetitions: { type: 'string' },
       out: { type: 'string' },
+      html: { type: 'string' },
+      markdown: { type: 'string' },
+      from: { type: 'string' },
       list: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -59,6 +86,7 @@ function readArguments() {
     repetitions,
     cases: new Set(known('case', values.case, caseNames)),
     subjects: known('subject', values.subject, subjectNames).map(findSubject),
+    subjectsNamed: values.subject.length > 0,
   }
 }
 
@@ -74,37 +102,68 @@ async function main(): Promise<number> {
     console.log(`\n${subjectsText(subjects)}`)
     return 0
   }
+  // Before anything is measured: a page without places should not cost a quarter of an hour.
+  const page = options.markdown === undefined ? undefined : readFileSync(options.markdown, 'utf8')
+  if (page !== undefined && !hasPlaces(page))
+    throw new UsageError(`--markdown: ${options.markdown} has no place <!-- bench: ... -->`)
+  const report =
+    options.from === undefined
+      ? await measured(options)
+      : (JSON.parse(readFileSync(options.from, 'utf8')) as Report)
+  show(report)
+  if (options.out !== undefined) write(options.out, `${JSON.stringify(report, null, 2)}\n`)
+  if (options.markdown !== undefined && page !== undefined)
+    write(options.markdown, fillMarkdown(page, report))
+  // Loaded late: measuring needs no charts.
+  const { htmlReport } = await import('./report-html.js')
+  write(options.html ?? defaultHtml, htmlReport(report, subjects))
+  return report.rows.some((row) => row.error !== null) ? 1 : 0
+}
+
+async function measured(options: ReturnType<typeof readArguments>): Promise<Report> {
   const cpus = findCpus()
   const machine = describeMachine(cpus)
   const plan = makePlan(options, cpus)
   console.log(`${machineText(machine)}\n\n${subjectsText(options.subjects)}\n`)
-
   const results = plan.rows.map((row) => new RowResults(row, findSubject(row.subject)))
-  await measureAll(results, plan.repetitions)
-
+  const repetitions = await measureAll(results, plan)
+  const notes = [...plan.notes]
+  if (repetitions < plan.repetitions)
+    notes.push(`${repetitions} of ${plan.repetitions} repetitions: the time was up`)
   const rows = results.map((result) => result.summary())
-  const report: Report = { machine, notes: plan.notes, rows, goals: judge(rows) }
-  console.log(rowsText(rows, plan.repetitions))
-  for (const note of plan.notes) console.log(`Note: ${note}`)
-  for (const row of rows) {
-    if (row.error !== null) console.log(`FAILED ${row.case} ${row.subject}: ${row.error}`)
-  }
-  console.log(`\n${verdictText(report.goals)}`)
-  if (options.out !== undefined) {
-    writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`)
-    console.log(`Written to ${options.out}`)
-  }
-  return rows.some((row) => row.error !== null) ? 1 : 0
+  return { machine, notes, rows, goals: judge(rows), repetitions, distribution: DISTRIBUTION }
 }
 
-async function measureAll(results: readonly RowResults[], repetitions: number): Promise<void> {
+function show({ rows, goals, notes, repetitions }: Report): void {
+  console.log(rowsText(rows, repetitions))
+  for (const note of notes) console.log(`Note: ${note}`)
+  for (const row of rows) {
+    if (row.error !== null) console.log(`FAILED ${caseText(row)} ${row.subject}: ${row.error}`)
+  }
+  console.log(`\n${verdictText(goals)}`)
+}
+
+function write(path: string, text: string): void {
+  writeFileSync(path, text)
+  console.log(`Written to ${path}`)
+}
+
+/** How often it measured: no repetition begins that would not end in time. */
+async function measureAll(results: readonly RowResults[], plan: Plan): Promise<number> {
+  const { repetitions, budgetMs } = plan
+  const begin = performance.now()
+  let longestMs = 0
   const folder = mkdtempSync(join(tmpdir(), 'coroipc-bench-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   // Drawn between measurements: a busy timer of the harness would run on a CPU that is measured.
   const bar = process.stderr.isTTY
     ? new ProgressLine(results.reduce((sum, { row }) => sum + row.repetitions, 0))
     : undefined
-  for (let repetition = 1; repetition <= repetitions; repetition++) {
+  let repetition = 0
+  while (repetition < repetitions) {
+    const repetitionBegin = performance.now()
+    if (repetition > 0 && repetitionBegin - begin + longestMs > budgetMs) break
+    repetition++
     if (bar === undefined) process.stderr.write(`repetition ${repetition} of ${repetitions}\n`)
     for (const result of results) {
       const { row } = result
@@ -124,8 +183,10 @@ async function measureAll(results: readonly RowResults[], repetitions: number): 
         result.fail(error instanceof Error ? error.message : String(error))
       }
     }
+    longestMs = Math.max(longestMs, performance.now() - repetitionBegin)
   }
   bar?.stop()
+  return repetition
 }
 
 class ProgressLine {

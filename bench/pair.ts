@@ -1,6 +1,6 @@
 // One repetition of one row: starts the server's and the client's process, each on its CPU, waits for
 // what the client measured, and ends both.
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -12,31 +12,90 @@ const PATIENCE_MS = 20_000
 /** How long an idle pair is left alone before it is watched: late garbage collections, compilations. */
 const SETTLE_MS = 1500
 
+/** Up to here the usual limit of file descriptors does. */
+const FEW_CONNECTIONS = 250
+
+/** Descriptors for 10 000 connections of a few each. */
+const FDS_WANTED = 40_960
+
 let pairs = 0
+
+let prlimit: readonly string[] | undefined
+
+/** `prlimit` where it is allowed; Node.js raises the soft limit to the hard one by itself. */
+function raisedFileLimit(): readonly string[] {
+  if (prlimit === undefined) {
+    const words = ['prlimit', `--nofile=${FDS_WANTED}:${FDS_WANTED}`]
+    const probe = spawnSync(words[0] as string, [...words.slice(1), 'true'], { stdio: 'ignore' })
+    prlimit = probe.status === 0 ? words : []
+  }
+  return prlimit
+}
 
 /** `folder` is where the two meet; it is the caller's. */
 export async function measurePair(row: Row, folder: string): Promise<Measurement> {
-  const { task, placement } = row
-  const path = join(folder, `${++pairs}.sock`)
-  const sideArguments: SideArguments = { subject: row.subject, task, path }
-  const patienceMs = PATIENCE_MS + task.warmupMs + task.durationMs
-  const sides: Side[] = []
-  const start = (role: 'server' | 'client'): Side => {
-    const side = new Side(role, placement, sideArguments, patienceMs)
-    sides.push(side)
-    return side
-  }
+  const pair = new Pair(row, folder)
   try {
-    const server = start('server')
-    await server.next('ready')
-    const client = start('client')
-    const report = await Promise.race([client.next('measured', 'idle'), server.failure])
-    return report.kind === 'idle'
-      ? await watchIdle(server, client, task.durationMs)
-      : report.measurement
+    return await pair.measure()
   } finally {
+    await pair.close()
+  }
+}
+
+class Pair {
+  readonly #row: Row
+  readonly #folder: string
+  readonly #patienceMs: number
+  readonly #sides: Side[] = []
+
+  constructor(row: Row, folder: string) {
+    this.#row = row
+    this.#folder = folder
+    this.#patienceMs = PATIENCE_MS + row.task.warmupMs + row.task.durationMs
+  }
+
+  async measure(): Promise<Measurement> {
+    const { task } = this.#row
+    let { server, path } = await this.#startServer()
+    const client = this.#start('client', path, server.pid)
+    for (;;) {
+      const report = await Promise.race([
+        client.next('measured', 'idle', 'wants'),
+        // Where the client kills it, the client says what came of it.
+        ...(task.case === 'server-death' ? [] : [server.failure]),
+      ])
+      if (report.kind === 'measured') return report.measurement
+      if (report.kind === 'idle') return watchIdle(server, client, task.durationMs)
+      if (report.what === 'collect') {
+        server.order({ kind: 'collect' })
+        await server.next('collected')
+        client.order({ kind: 'collected' })
+      } else {
+        await server.close()
+        ;({ server, path } = await this.#startServer())
+        client.order({ kind: 'server', pid: server.pid, path })
+      }
+    }
+  }
+
+  async close(): Promise<void> {
     // The client first: a server may wait for its connections to end.
-    for (const side of sides.reverse()) await side.close()
+    for (const side of this.#sides.reverse()) await side.close()
+  }
+
+  async #startServer(): Promise<{ server: Side; path: string }> {
+    const path = join(this.#folder, `${++pairs}.sock`)
+    const server = this.#start('server', path, 0)
+    await server.next('ready')
+    return { server, path }
+  }
+
+  #start(role: 'server' | 'client', path: string, serverPid: number): Side {
+    const { subject, task, placement } = this.#row
+    const args: SideArguments = { subject, task, path, serverPid }
+    const side = new Side(role, placement, args, this.#patienceMs)
+    this.#sides.push(side)
+    return side
   }
 }
 
@@ -83,7 +142,12 @@ class Side {
     const cpu = role === 'server' ? placement.serverCpu : placement.clientCpu
     const script = fileURLToPath(new URL('./side.js', import.meta.url))
     const node = [process.execPath, script, role, JSON.stringify(args)]
-    const [command, ...rest] = cpu === null ? node : ['taskset', '-c', String(cpu), ...node]
+    // Each execs the next: the child is node itself in the end.
+    const [command, ...rest] = [
+      ...(args.task.connections > FEW_CONNECTIONS ? raisedFileLimit() : []),
+      ...(cpu === null ? [] : ['taskset', '-c', String(cpu)]),
+      ...node,
+    ]
     this.#child = spawn(command as string, rest, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
     let reject: (error: Error) => void
     this.failure = new Promise((_, rejectFailure) => {
@@ -133,15 +197,23 @@ class Side {
     }
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  order(order: SideOrder): void {
+    this.#child.send(order, () => {}) // one that cannot be sent any more is one whose process failed
+  }
+
   async cpuUs(): Promise<number> {
-    this.#child.send('cpu' satisfies SideOrder)
+    this.order({ kind: 'cpu' })
     return (await this.next('cpu')).cpuUs
   }
 
   /** In order if it still listens, by SIGKILL if not. */
   async close(): Promise<void> {
     this.#closing = true
-    if (this.#child.connected) this.#child.send('close' satisfies SideOrder, () => {})
+    if (this.#child.connected) this.order({ kind: 'close' })
     const kill = setTimeout(() => this.#child.kill('SIGKILL'), 2000)
     await this.#exited
     clearTimeout(kill)

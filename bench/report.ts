@@ -10,6 +10,10 @@ export interface Report {
   readonly notes: readonly string[]
   readonly rows: readonly ResultRow[]
   readonly goals: readonly Verdict[]
+  /** The most that a row has. */
+  readonly repetitions: number
+  /** Fractions of `distribution_us`. */
+  readonly distribution: readonly number[]
 }
 
 /** No lines: the table is wide enough as it is. */
@@ -22,24 +26,55 @@ const layout = {
   chars: Object.fromEntries(noLines) as Record<string, string>,
 }
 
-function figure(value: number | null, digits = 3): string {
+export function figure(value: number | null, digits = 3): string {
   if (value === null) return '-'
   if (value >= 1000) return Math.round(value).toLocaleString('en-US')
   return value.toPrecision(digits)
 }
 
-function payload(bytes: number): string {
+export function payload(bytes: number): string {
+  if (bytes >= 1 << 20) return `${bytes / (1 << 20)} MiB`
   return bytes >= 1024 ? `${bytes / 1024} KiB` : `${bytes} B`
 }
 
-function load(row: ResultRow): string {
-  if (row.connections > 1) return `${row.connections} conn.`
-  return row.case === 'dispatch' ? '-' : `${row.inFlight} in flight`
+/** The case, and what makes this row other than the plain one. */
+export function caseText(row: ResultRow): string {
+  const words = [row.variant, row.touch === 'full' ? null : row.touch]
+  return [row.case, ...words.filter((word) => word !== null)].join(' ')
 }
 
-function perSecond(value: number | null): string {
+export function load(row: ResultRow): string {
+  switch (row.case) {
+    case 'many-connections':
+      return `${row.active} of ${row.many?.open ?? row.connections} conn.`
+    case 'connect':
+      return `${row.connections} at once`
+    case 'server-death':
+      return `${row.inFlight * row.connections} calls`
+    case 'idle-cpu':
+      return `${row.connections} conn.`
+    default:
+      return row.form === 'callback' && row.inFlight === 1 && row.case !== 'rtt-sync'
+        ? '-'
+        : `${row.inFlight} in flight`
+  }
+}
+
+function percent(value: number | null): string {
   if (value === null) return '-'
-  return value >= 1e6 ? `${(value / 1e6).toFixed(2)} M` : `${(value / 1e3).toFixed(1)} k`
+  return value >= 1 ? value.toFixed(0) : value.toPrecision(2)
+}
+
+/** Client's and server's. */
+export function cpuText(row: ResultRow): string {
+  const { clientCpuPercent: client, serverCpuPercent: server } = row
+  return client === null && server === null ? '-' : `${percent(client)} / ${percent(server)}`
+}
+
+export function perSecond(value: number | null): string {
+  if (value === null) return '-'
+  if (value >= 1e6) return `${(value / 1e6).toFixed(2)} M`
+  return value >= 1e3 ? `${(value / 1e3).toFixed(1)} k` : value.toPrecision(3)
 }
 
 export function machineText(machine: Machine): string {
@@ -54,47 +89,67 @@ export function machineText(machine: Machine): string {
   ].join('\n')
 }
 
+/** Name, side on which figures stand, and what is shown of a row. */
+export type Column = readonly [string, 'left' | 'right', (row: ResultRow) => string]
+
+const right = 'right' as const
+const left = 'left' as const
+export const columns: readonly Column[] = [
+  ['case', left, caseText],
+  ['placement', left, (row) => row.placement],
+  ['subject', left, (row) => row.subject],
+  ['form', left, (row) => row.form],
+  ['wait', left, (row) => row.wait],
+  ['payload', right, (row) => payload(row.payloadBytes)],
+  ['load', right, load],
+  ['p50 us', right, (row) => figure(row.p50_us)],
+  ['p99', right, (row) => figure(row.p99_us)],
+  ['p99.9', right, (row) => figure(row.p999_us)],
+  ['max', right, (row) => figure(row.max_us)],
+  ['per second', right, (row) => perSecond(row.perSecond)],
+  ['MB/s', right, (row) => figure(row.megabytesPerSecond)],
+  ['CPU % c/s', right, cpuText],
+  ['copies', right, (row) => String(row.copies)],
+  ['spread', right, (row) => (row.spread === null ? '-' : `${row.spread.toFixed(2)} x`)],
+  ['', left, remark],
+]
+
 export function rowsText(rows: readonly ResultRow[], repetitions: number): string {
-  const right = 'right' as const
-  const left = 'left' as const
-  const columns: [string, 'left' | 'right', (row: ResultRow) => string][] = [
-    ['case', left, (row) => row.case],
-    ['placement', left, (row) => row.placement],
-    ['subject', left, (row) => row.subject],
-    ['form', left, (row) => row.form],
-    ['wait', left, (row) => row.wait],
-    ['payload', right, (row) => payload(row.payloadBytes)],
-    ['load', right, load],
-    ['p50 us', right, (row) => figure(row.p50_us)],
-    ['p99', right, (row) => figure(row.p99_us)],
-    ['p99.9', right, (row) => figure(row.p999_us)],
-    ['max', right, (row) => figure(row.max_us)],
-    ['per second', right, (row) => perSecond(row.perSecond)],
-    ['MB/s', right, (row) => figure(row.megabytesPerSecond)],
-    ['copies', right, (row) => String(row.copies)],
-    ['spread', right, (row) => (row.spread === null ? '-' : `${row.spread.toFixed(2)} x`)],
-    ['', left, remark],
-  ]
   const table = new Table({
     head: columns.map(([name]) => name),
     colAligns: columns.map(([, align]) => align),
     ...layout,
   })
   for (const row of rows) table.push(columns.map(([, , show]) => show(row)))
-  const legend = `Medians of ${repetitions} interleaved repetitions. spread: largest over smallest repetition. copies: of the bytes of a message, request and answer together.`
-  return `${table.toString()}\n${legend}`
+  return `${table.toString()}\n${legend(repetitions)}`
 }
 
-function remark(row: ResultRow): string {
+export function legend(repetitions: number): string {
+  return (
+    `Medians of ${repetitions} interleaved repetitions (server-death: over all kills). spread: largest over ` +
+    'smallest repetition. CPU: of one CPU, client and server. copies: of the bytes of a message, request and ' +
+    'answer together. Payloads are written and read in full, except in rows hand-over: one word a page.'
+  )
+}
+
+export function remark(row: ResultRow): string {
   const parts: string[] = []
   if (row.error !== null) parts.push('FAILED')
   for (const doubt of doubtsOf(row)) {
     const mean = `mean ${row.meanOverP50?.toFixed(1)} x p50`
     parts.push(doubt === 'held up' ? `held up (${mean})` : doubt)
   }
-  if (row.serverCpuPercent !== null && row.clientCpuPercent !== null) {
-    const [server, client] = [row.serverCpuPercent.toFixed(3), row.clientCpuPercent.toFixed(3)]
-    parts.push(`CPU: server ${server} %, client ${client} %`)
+  const { many } = row
+  if (many !== null) {
+    if (many.open < row.connections)
+      parts.push(`${row.connections} wanted, descriptors for ${many.open}`)
+    if (row.active > 1) parts.push(`slowest ${many.fairness.toFixed(2)} x mean`)
+    if (many.open > 1) parts.push(`fds ${many.clientFds.toFixed(0)}+${many.serverFds.toFixed(0)}`)
+    const kib = (bytes: number | null): string => ((bytes ?? 0) / 1024).toFixed(1)
+    if (many.bytesFresh !== null)
+      parts.push(
+        `each ${kib(many.bytesFresh)} KiB, ${kib(many.bytesUsed)} used, ${kib(many.bytesKernel)} in the kernel`,
+      )
   }
   return parts.join(', ')
 }

@@ -1,11 +1,25 @@
 // What a row comes to after all repetitions, and the shape of `--out`.
-import { DISTURBED_SPREAD, HELD_UP_MEAN, median, spread } from './statistics.js'
+import { DISTRIBUTION, DISTURBED_SPREAD, HELD_UP_MEAN, median, spread } from './statistics.js'
 import type { Subject } from './subject.js'
-import type { CallForm, CaseName, Measurement, PlacementName, Row, Wait } from './task.js'
+import type {
+  CallForm,
+  CaseName,
+  ManyConnections,
+  Measurement,
+  PlacementName,
+  Row,
+  Task,
+  Touch,
+  Variant,
+  Wait,
+} from './task.js'
 
 /** One line of the table; medians over the repetitions. Documented in bench/README.md. */
 export interface ResultRow {
   readonly case: CaseName
+  /** null: the plain case. */
+  readonly variant: Variant | null
+  readonly touch: Touch
   readonly subject: string
   readonly form: CallForm
   readonly wait: Wait
@@ -13,10 +27,14 @@ export interface ResultRow {
   readonly payloadBytes: number
   readonly inFlight: number
   readonly connections: number
+  /** Of these with requests in flight. */
+  readonly active: number
   readonly p50_us: number | null
   readonly p99_us: number | null
   readonly p999_us: number | null
   readonly max_us: number | null
+  /** Medians at the fractions of `distribution` in the file; null where nothing is timed. */
+  readonly distribution_us: readonly (number | null)[] | null
   readonly perSecond: number | null
   readonly megabytesPerSecond: number | null
   readonly clientCpuPercent: number | null
@@ -31,6 +49,8 @@ export interface ResultRow {
    * or by themselves; the rate suffers then, p50 hardly.
    */
   readonly meanOverP50: number | null
+  /** Only `many-connections`: medians of each. */
+  readonly many: ManyConnections | null
   /** Why it could not be measured; the figures are then of the repetitions that worked, or null. */
   readonly error: string | null
 }
@@ -71,16 +91,15 @@ export class RowResults {
 
   summary(): ResultRow {
     const { task, subject, placement } = this.row
-    const middle = (key: keyof Measurement): number | null => median(this.#figures(key))
+    const middle = (key: Figure): number | null => median(this.#figures(key))
     const perSecond = middle('perSecond')
     const p50 = middle('p50Us')
-    const meanUs = perSecond === null ? null : (task.inFlight * 1e6) / perSecond
-    const judged = this.#figures(
-      task.case === 'dispatch' || task.inFlight > 1 ? 'perSecond' : 'p50Us',
-    )
+    const judged = this.#figures(judgedByRate(task) ? 'perSecond' : 'p50Us')
     const far = spread(judged)
     return {
       case: task.case,
+      variant: task.variant ?? null,
+      touch: task.touch,
       subject,
       form: task.form,
       wait: task.wait,
@@ -88,26 +107,86 @@ export class RowResults {
       payloadBytes: task.payloadBytes,
       inFlight: task.inFlight,
       connections: task.connections,
+      active: task.active,
       p50_us: p50,
       p99_us: middle('p99Us'),
       p999_us: middle('p999Us'),
       max_us: middle('maxUs'),
+      distribution_us: this.#distribution(),
       perSecond,
-      megabytesPerSecond: perSecond === null ? null : (perSecond * task.payloadBytes) / 1e6,
+      megabytesPerSecond:
+        perSecond === null || !movesPayload(task) ? null : (perSecond * task.payloadBytes) / 1e6,
       clientCpuPercent: middle('clientCpuPercent'),
       serverCpuPercent: middle('serverCpuPercent'),
       copies: this.#subject.copies(task),
       repetitions: this.#measurements.length,
       spread: far,
       disturbed: far !== null && far > DISTURBED_SPREAD,
-      meanOverP50: meanUs === null || p50 === null ? null : meanUs / p50,
+      meanOverP50: meanOverP50(task, perSecond, p50),
+      many: this.#many(),
       error: this.#error,
     }
   }
 
-  #figures(key: keyof Measurement): number[] {
+  #figures(key: Figure): number[] {
     return this.#measurements
       .map((measurement) => measurement[key])
       .filter((value) => value !== null)
   }
+
+  /** Not the distribution of all samples: of each fraction the median over the repetitions, as of p50. */
+  #distribution(): (number | null)[] | null {
+    const all = this.#measurements.flatMap(({ distributionUs }) => distributionUs ?? [])
+    const lines = this.#measurements.flatMap(({ distributionUs }) =>
+      distributionUs === undefined ? [] : [distributionUs],
+    )
+    if (all.length === 0) return null
+    return DISTRIBUTION.map((_, i) => median(lines.flatMap((line) => line[i] ?? [])))
+  }
+
+  #many(): ManyConnections | null {
+    const seen = this.#measurements.flatMap(({ many }) => many ?? [])
+    if (seen.length === 0) return null
+    const middle = (key: keyof ManyConnections): number | null =>
+      median(seen.flatMap((many) => many[key] ?? []))
+    return {
+      open: middle('open') ?? 0,
+      fairness: middle('fairness') ?? 0,
+      clientFds: middle('clientFds') ?? 0,
+      serverFds: middle('serverFds') ?? 0,
+      bytesFresh: middle('bytesFresh'),
+      bytesUsed: middle('bytesUsed'),
+      bytesKernel: middle('bytesKernel'),
+    }
+  }
+}
+
+type Figure =
+  | 'p50Us'
+  | 'p99Us'
+  | 'p999Us'
+  | 'maxUs'
+  | 'perSecond'
+  | 'clientCpuPercent'
+  | 'serverCpuPercent'
+
+function movesPayload(task: Task): boolean {
+  return task.case !== 'connect' && task.case !== 'server-death'
+}
+
+function judgedByRate(task: Task): boolean {
+  return (
+    task.case === 'dispatch' ||
+    task.case === 'bandwidth' ||
+    task.case === 'many-connections' ||
+    task.inFlight > 1
+  )
+}
+
+/** null where between two operations there is something else than waiting: a pause, a closing. */
+function meanOverP50(task: Task, perSecond: number | null, p50: number | null): number | null {
+  if (perSecond === null || p50 === null || p50 === 0) return null
+  if (task.case === 'connect' || task.case === 'server-death' || task.variant === 'paced')
+    return null
+  return (task.inFlight * task.active * 1e6) / perSecond / p50
 }

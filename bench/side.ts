@@ -1,5 +1,9 @@
 // One of the two processes of a measurement: `node side.js server|client JSON`. The harness (pair.ts)
 // starts it pinned and talks to it over Node's own channel, which is silent while it is measured.
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import type { Surroundings } from './cases/client-case.js'
+import { CpuMeter } from './cpu-meter.js'
 import { createServerWork } from './server-work.js'
 import { cases } from './cases/index.js'
 import { findSubject } from './subjects/index.js'
@@ -10,6 +14,8 @@ export interface SideArguments {
   readonly task: Task
   /** The socket that both sides meet at. */
   readonly path: string
+  /** The client's: whom it talks to. */
+  readonly serverPid: number
 }
 
 export type SideReport =
@@ -18,12 +24,28 @@ export type SideReport =
   | { readonly kind: 'idle' }
   /** CPU time of the whole process so far. */
   | { readonly kind: 'cpu'; readonly cpuUs: number }
+  /** What the client needs of the harness; an order follows when it is done. */
+  | { readonly kind: 'wants'; readonly what: 'collect' | 'server' }
+  | { readonly kind: 'collected' }
   | { readonly kind: 'failed'; readonly message: string }
 
-export type SideOrder = 'cpu' | 'close'
+export type SideOrder =
+  | { readonly kind: 'cpu' }
+  | { readonly kind: 'collect' }
+  | { readonly kind: 'close' }
+  /** Answers to `wants`. */
+  | { readonly kind: 'collected' }
+  | { readonly kind: 'server'; readonly pid: number; readonly path: string }
 
 function report(message: SideReport): void {
   process.send?.(message)
+}
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  collect()
+  collect()
 }
 
 async function serve({ subject: name, task, path }: SideArguments): Promise<() => Promise<void>> {
@@ -34,20 +56,54 @@ async function serve({ subject: name, task, path }: SideArguments): Promise<() =
   return () => serving.close()
 }
 
-async function runClient({
-  subject: name,
-  task,
-  path,
-}: SideArguments): Promise<() => Promise<void>> {
+async function runClient(args: SideArguments): Promise<() => Promise<void>> {
+  const { subject: name, task } = args
   const subject = findSubject(name)
   if (subject.kind !== 'sides') throw new Error(`${name} has no sides`)
-  const result = await cases[task.case].run(task, () => subject.connect(task, path))
+  const surroundings = new ClientSurroundings(args)
+  const connect = () => subject.connect(task, surroundings.path)
+  const result = await cases[task.case].run(task, connect, surroundings)
   if ('idle' in result) {
     report({ kind: 'idle' })
     return result.close
   }
   report({ kind: 'measured', measurement: result })
   return () => Promise.resolve()
+}
+
+class ClientSurroundings implements Surroundings {
+  readonly cpu: CpuMeter
+  serverPid: number
+  path: string
+  #answered: (order: SideOrder) => void = () => {}
+
+  constructor({ serverPid, path }: SideArguments) {
+    this.serverPid = serverPid
+    this.path = path
+    this.cpu = new CpuMeter(serverPid)
+    process.on('message', (order: SideOrder) => {
+      if (order.kind === 'collected' || order.kind === 'server') this.#answered(order)
+    })
+  }
+
+  async collectGarbage(): Promise<void> {
+    collectGarbage()
+    await this.#ask('collect')
+  }
+
+  async renewServer(): Promise<void> {
+    const order = await this.#ask('server')
+    if (order.kind !== 'server') throw new Error(`the harness answered ${order.kind}`)
+    this.serverPid = order.pid
+    this.path = order.path
+  }
+
+  #ask(what: 'collect' | 'server'): Promise<SideOrder> {
+    return new Promise((resolve) => {
+      this.#answered = resolve
+      report({ kind: 'wants', what })
+    })
+  }
 }
 
 function fail(error: unknown): void {
@@ -67,10 +123,13 @@ const sideArguments = JSON.parse(json ?? '') as SideArguments
 try {
   const close = role === 'server' ? await serve(sideArguments) : await runClient(sideArguments)
   process.on('message', (order: SideOrder) => {
-    if (order === 'cpu') {
+    if (order.kind === 'cpu') {
       const { user, system } = process.cpuUsage()
       report({ kind: 'cpu', cpuUs: user + system })
-    } else {
+    } else if (order.kind === 'collect') {
+      collectGarbage()
+      report({ kind: 'collected' })
+    } else if (order.kind === 'close') {
       close().then(() => process.exit(), fail)
     }
   })

@@ -6,6 +6,11 @@ export const DISTURBED_SPREAD = 2
 /** A mean more than this many times the median: much of the time nobody ran who was measured. */
 export const HELD_UP_MEAN = 2
 
+/** Where a distribution is looked at; bench/floor/program.h has the same. */
+export const DISTRIBUTION: readonly number[] = [
+  0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1,
+]
+
 const CAPACITY = 1 << 21
 
 /** Latencies in microseconds. The memory is touched before the first sample, and never grows. */

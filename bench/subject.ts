@@ -12,6 +12,16 @@ interface SubjectBase {
   readonly about: string
   /** Why this subject does not take part in a task; undefined: it does. */
   refuses(task: Task): string | undefined
+  /**
+   * Whether it takes part in a task beyond the usual ones (`isUsual` in plan.ts), which need more of a
+   * subject than request, answer and dispatch: left out, it is not asked.
+   */
+  takes?(task: Task): boolean
+  /**
+   * Of a peer that is not installed with the project: what is missing, and the command that installs it.
+   * undefined: it is here.
+   */
+  missing?(): string | undefined
   /** How often the bytes of a message (of request and answer, for a call) are copied on their way. */
   copies(task: Task): number
 }
@@ -33,7 +43,10 @@ export type Subject = SidesSubject | ProgramSubject
 
 /** The server's work, the same for every subject. */
 export interface ServerWork {
-  /** Reads the whole request and writes an answer, in memory that the next call overwrites. */
+  /**
+   * Reads the request and writes an answer, in memory that the next call overwrites. In `server-death`
+   * nobody calls it: requests are left waiting there.
+   */
   answer(request: Uint8Array): Uint8Array
   /** A feed of dispatches for one connection. */
   feed(publisher: Publisher): Feed
@@ -67,5 +80,20 @@ export interface ClientSide {
   requestCallback?(payload: Uint8Array, done: (answer: Uint8Array) => void): void
   /** Makes the server's feed start; each payload is the receiver's own. */
   subscribe?(onPayload: (payload: Uint8Array) => void): void
+  /**
+   * Makes the server's feed start, the first time; blocks until the next message, which is lent to
+   * `use` where it lies.
+   */
+  receiveInPlace?(use: (payload: Uint8Array) => void): void
+  /** Memory that both sides map. */
+  share?(bytes: number): SharedMemory
   close(): Promise<void>
+}
+
+/** A payload that is written where the server will read it. */
+export interface SharedMemory {
+  readonly bytes: Uint8Array
+  /** Sends what is in `bytes`, without copying it, and blocks until the answer, which may lie in `into`. */
+  requestSync(into: Uint8Array): Uint8Array
+  release(): void
 }

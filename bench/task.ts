@@ -1,7 +1,32 @@
 // What is measured: the words that cases, subjects, plan and report share. One `Row` is one line of
 // the final table; it is measured once a repetition, and each time gives one `Measurement`.
 
-export type CaseName = 'rtt-sync' | 'rtt-async' | 'pipelined' | 'dispatch' | 'idle-cpu'
+export type CaseName =
+  | 'rtt-sync'
+  | 'rtt-async'
+  | 'pipelined'
+  | 'dispatch'
+  | 'bandwidth'
+  | 'zero-copy'
+  | 'connect'
+  | 'many-connections'
+  | 'idle-cpu'
+  | 'server-death'
+
+/**
+ * What makes a row other than the plain one of its case, which has none:
+ *  - `paced` (rtt-sync): a request each millisecond, not one after the other;
+ *  - `publish-each` (dispatch): each message is published by itself, no two leave together;
+ *  - `owned`, `into`, `in-place` (bandwidth): the payload becomes the receiver's own; lands in memory that
+ *    the caller brought; is read where the sender put it, by a receiver that trusts it.
+ */
+export type Variant = 'paced' | 'publish-each' | 'owned' | 'into' | 'in-place'
+
+/**
+ * `full`: every byte of a payload is written and read. `hand-over`: one word a page, so that what is
+ * measured is the way and not the reading.
+ */
+export type Touch = 'full' | 'hand-over'
 
 /** How the client asks: blocks its thread, awaits a promise, or is called back. */
 export type CallForm = 'sync' | 'promise' | 'callback'
@@ -23,12 +48,17 @@ export interface Placement {
 
 export interface Task {
   readonly case: CaseName
+  /** undefined: the plain case. */
+  readonly variant: Variant | undefined
+  readonly touch: Touch
   readonly form: CallForm
   readonly wait: Wait
   readonly payloadBytes: number
   /** Requests that wait for their answer at the same time, on one connection. */
   readonly inFlight: number
   readonly connections: number
+  /** Of these, those that have requests in flight; the others are idle beside them. */
+  readonly active: number
   readonly warmupMs: number
   readonly durationMs: number
 }
@@ -50,9 +80,43 @@ export interface Measurement {
   readonly p999Us: number | null
   readonly maxUs: number | null
   readonly perSecond: number | null
-  /** Share of one CPU; only `idle-cpu` has it. */
+  /** Latencies at the fractions of `DISTRIBUTION` (statistics.ts), for the report's curves. */
+  readonly distributionUs?: readonly (number | null)[] | undefined
+  /** Share of one CPU, over the measured part; null: not known. */
   readonly clientCpuPercent: number | null
   readonly serverCpuPercent: number | null
   /** Payloads whose checksum was not the expected one. Anything but 0 fails the row. */
   readonly wrong: number
+  /** Only `many-connections`. */
+  readonly many?: ManyConnections
+}
+
+export interface ManyConnections {
+  /** Fewer than asked for where file descriptors ran out. */
+  readonly open: number
+  /** Answers of the slowest active connection over the mean of all. */
+  readonly fairness: number
+  readonly clientFds: number
+  readonly serverFds: number
+  /**
+   * Touched memory for each connection that is open and was never used, both processes, shared pages
+   * counted once; null: too few connections to tell.
+   */
+  readonly bytesFresh: number | null
+  /** The same when each has made a request. */
+  readonly bytesUsed: number | null
+  /** What the kernel took for each (slab, page tables), from the figures of the whole machine. */
+  readonly bytesKernel: number | null
+}
+
+/** What a call of this task moves each way: a large payload goes one way, and a word comes back. */
+export function exchangeOf(task: Task): {
+  readonly requestBytes: number
+  readonly answerBytes: number
+  readonly touch: Touch
+} {
+  const { payloadBytes, touch } = task
+  if (task.case === 'bandwidth') return { requestBytes: 8, answerBytes: payloadBytes, touch }
+  if (task.case === 'zero-copy') return { requestBytes: payloadBytes, answerBytes: 8, touch }
+  return { requestBytes: payloadBytes, answerBytes: payloadBytes, touch }
 }

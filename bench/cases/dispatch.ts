@@ -1,35 +1,43 @@
 // One way, server to client, as fast as it goes. Each payload is handed out as the receiver's own,
-// read whole, and known by its seed: a lost, doubled or reordered message is a wrong one. A sample is
-// the time of 1024 messages, divided.
+// read, and known by its seed: a lost, doubled or reordered message is a wrong one. A sample is the time
+// of as many messages as have about 4 MiB (at most 1024), divided: they come in batches.
 import { performance } from 'node:perf_hooks'
-import { payloadSum, payloadSumExpected } from '../payload.js'
+import type { CpuMeter } from '../cpu-meter.js'
+import { payloadWork } from '../payload.js'
 import { Samples } from '../statistics.js'
 import type { ClientSide } from '../subject.js'
 import type { Measurement, Task } from '../task.js'
-import { type ClientCase, measurementOf, required } from './client-case.js'
-
-const MESSAGES_PER_SAMPLE = 1024
+import { type ClientCase, measurementOf, required, withConnection } from './client-case.js'
 
 export const dispatch: ClientCase = {
   about: 'messages from the server to one client, unasked, payloads owned by the receiver',
-  run: async (task, connect) => {
-    const side = await connect()
-    try {
-      return await measure(task, side)
-    } finally {
-      await side.close()
-    }
-  },
+  run: (task, connect, { cpu }) =>
+    withConnection(connect, (side) => measureDispatches(task, side, cpu)),
 }
 
-function measure(task: Task, side: ClientSide): Promise<Measurement> {
+/**
+ * Enough that the reading of the clock does not count, and more than one batch; bench/floor/dispatch.c does
+ * the same.
+ */
+export function messagesPerSample(payloadBytes: number): number {
+  return Math.min(1024, Math.max(1, Math.floor((4 << 20) / Math.max(1, payloadBytes))))
+}
+
+/** Also the rows `owned` of `bandwidth`. */
+export function measureDispatches(
+  task: Task,
+  side: ClientSide,
+  cpu: CpuMeter,
+): Promise<Measurement> {
   const subscribe = required(side.subscribe, 'subscribe').bind(side)
   const samples = new Samples()
   const bytes = task.payloadBytes
+  const work = payloadWork(task.touch)
+  const perSample = messagesPerSample(bytes)
   return new Promise((resolve) => {
     let seed = 0
     let wrong = 0
-    let untilSample = MESSAGES_PER_SAMPLE
+    let untilSample = perSample
     let last = performance.now()
     let begin = 0
     let warm = last + task.warmupMs
@@ -37,23 +45,23 @@ function measure(task: Task, side: ClientSide): Promise<Measurement> {
     let over = false
     subscribe((payload) => {
       if (over) return
-      if (payload.length !== bytes || payloadSum(payload) !== payloadSumExpected(bytes, seed))
-        wrong++
+      if (payload.length !== bytes || work.sum(payload) !== work.expected(bytes, seed)) wrong++
       seed = (seed + 1) | 0
       if (--untilSample !== 0) return
-      untilSample = MESSAGES_PER_SAMPLE
+      untilSample = perSample
       const now = performance.now()
-      samples.add(((now - last) * 1000) / MESSAGES_PER_SAMPLE)
+      samples.add(((now - last) * 1000) / perSample)
       last = now
       if (now >= warm) {
         warm = Number.POSITIVE_INFINITY
-        begin = now
         samples.clear()
+        cpu.begin()
+        begin = last = performance.now()
       }
-      if (now >= end || samples.full) {
+      if ((now >= end || samples.full) && samples.count > 0) {
         over = true
-        const messages = samples.count * MESSAGES_PER_SAMPLE
-        resolve(measurementOf(samples, messages, now - begin, wrong))
+        const use = cpu.end()
+        resolve(measurementOf(samples, samples.count * perSample, now - begin, wrong, use))
       }
     })
   })

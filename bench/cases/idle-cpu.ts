@@ -2,13 +2,14 @@
 // asks both processes for their CPU time, waits, and asks again (bench/pair.ts).
 import { Caller } from '../payload.js'
 import type { ClientSide } from '../subject.js'
+import { exchangeOf } from '../task.js'
 import { type ClientCase, required } from './client-case.js'
 
 export const idleCpu: ClientCase = {
   about: 'CPU time of both sides while all connections are open and nothing happens',
   run: async (task, connect) => {
     const sides: ClientSide[] = []
-    const caller = new Caller(task.payloadBytes)
+    const caller = new Caller(exchangeOf(task))
     for (let i = 0; i < task.connections; i++) {
       const side = await connect()
       sides.push(side)

@@ -2,32 +2,31 @@
 // come. All slots are alike, so the latency of the first stands for all: a clock reading for every
 // request would be a fifth of what a request costs.
 import { performance } from 'node:perf_hooks'
+import { type CpuMeter, type CpuUse, unknownCpuUse } from '../cpu-meter.js'
 import { Caller } from '../payload.js'
 import { Samples } from '../statistics.js'
 import type { ClientSide } from '../subject.js'
-import type { Measurement, Task } from '../task.js'
-import { type ClientCase, measurementOf, required } from './client-case.js'
+import { exchangeOf, type Measurement, type Task } from '../task.js'
+import { type ClientCase, measurementOf, required, withConnection } from './client-case.js'
 
 export const pipelined: ClientCase = {
   about: 'several requests in flight on one connection',
-  run: async (task, connect) => {
-    const side = await connect()
-    try {
-      const run = new Run(task)
+  run: (task, connect, { cpu }) =>
+    withConnection(connect, async (side) => {
+      const run = new Run(task, cpu)
       const slots = Array.from({ length: task.inFlight }, (_, slot) =>
         task.form === 'promise' ? run.promiseSlot(side, slot) : run.callbackSlot(side, slot),
       )
       await Promise.all(slots)
       return run.result()
-    } finally {
-      await side.close()
-    }
-  },
+    }),
 }
 
 /** What the slots of one repetition share. */
 class Run {
   readonly #task: Task
+  readonly #cpu: CpuMeter
+  #use: CpuUse = unknownCpuUse
   readonly #samples = new Samples()
   readonly #end: number
   /** When the warm-up ends; infinite when it has ended. */
@@ -39,8 +38,9 @@ class Run {
   #wrong = 0
   #over = false
 
-  constructor(task: Task) {
+  constructor(task: Task, cpu: CpuMeter) {
     this.#task = task
+    this.#cpu = cpu
     this.#warm = performance.now() + task.warmupMs
     this.#end = this.#warm + task.durationMs
   }
@@ -78,11 +78,12 @@ class Run {
   }
 
   result(): Measurement {
-    return measurementOf(this.#samples, this.#counted, this.#last - this.#begin, this.#wrong)
+    const elapsedMs = this.#last - this.#begin
+    return measurementOf(this.#samples, this.#counted, elapsedMs, this.#wrong, this.#use)
   }
 
   #caller(slot: number): Caller {
-    return new Caller(this.#task.payloadBytes, slot << 20)
+    return new Caller(exchangeOf(this.#task), slot << 20)
   }
 
   /** The clock of the whole run: read by the first slot alone. */
@@ -91,14 +92,17 @@ class Run {
     this.#samples.add((now - last) * 1000)
     if (now >= this.#warm) {
       this.#warm = Number.POSITIVE_INFINITY
-      this.#begin = now
       this.#operations = 0
       this.#samples.clear()
+      this.#cpu.begin()
+      this.#begin = performance.now()
+      return this.#begin
     }
     if ((now >= this.#end || this.#samples.full) && !this.#over) {
       this.#over = true
       this.#last = now
       this.#counted = this.#operations
+      this.#use = this.#cpu.end()
     }
     return now
   }

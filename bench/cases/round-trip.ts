@@ -1,69 +1,70 @@
 // One request in flight. A sample runs from one answer read to the next, with one reading of the clock
-// (about 45 ns here, 25 ns in the C floor): writing the request and reading the answer are inside.
-// The warm-up runs the very loop that is measured, samples included: a branch of its own that V8 saw
-// for the first time when the measurement begins would throw the optimised code away.
+// (about 45 ns here, 25 ns in the C floor): writing the request and reading the answer are inside. With
+// a pace it runs from the end of the pause.
 import { performance } from 'node:perf_hooks'
+import type { CpuMeter } from '../cpu-meter.js'
 import { Caller } from '../payload.js'
 import { Samples } from '../statistics.js'
 import type { ClientSide } from '../subject.js'
-import type { Measurement, Task } from '../task.js'
-import { type ClientCase, measurementOf, required } from './client-case.js'
+import { exchangeOf, type Measurement, type Task } from '../task.js'
+import {
+  type ClientCase,
+  measureBlocking,
+  measurementOf,
+  required,
+  withConnection,
+} from './client-case.js'
+
+const PACE_MS = 1
 
 /** Blocking where the subject can; else the quickest that it has, which the row's form then says. */
 export const rttSync: ClientCase = {
-  about: 'one request at a time, blocking (form callback: the subject cannot block)',
-  run: async (task, connect) => {
-    const side = await connect()
-    try {
-      return task.form === 'sync' ? measureSync(task, side) : await measureCallback(task, side)
-    } finally {
-      await side.close()
-    }
-  },
+  about:
+    'one request at a time, blocking (form callback: the subject cannot block); paced: one each ms',
+  run: (task, connect, { cpu }) =>
+    withConnection(connect, (side) => {
+      if (task.form === 'sync') return measureSync(task, side, cpu)
+      return task.form === 'callback'
+        ? measureCallback(task, side, cpu)
+        : measurePromise(task, side, cpu)
+    }),
 }
 
 export const rttAsync: ClientCase = {
   about: 'one request at a time, awaited',
-  run: async (task, connect) => {
-    const side = await connect()
-    try {
-      return await measurePromise(task, side)
-    } finally {
-      await side.close()
-    }
-  },
+  run: (task, connect, { cpu }) =>
+    withConnection(connect, (side) => measurePromise(task, side, cpu)),
 }
 
-function measureSync(task: Task, side: ClientSide): Measurement {
+function measureSync(task: Task, side: ClientSide, cpu: CpuMeter): Measurement {
   const request = required(side.requestSync, 'requestSync').bind(side)
-  const caller = new Caller(task.payloadBytes)
+  const caller = new Caller(exchangeOf(task))
   const into = new Uint8Array(task.payloadBytes)
   const samples = new Samples()
-  const until = (end: number): number => {
-    samples.clear()
-    let last = performance.now()
-    while (last < end && !samples.full) {
-      caller.checkAnswer(request(caller.nextRequest(), into))
-      const now = performance.now()
-      samples.add((now - last) * 1000)
-      last = now
-    }
-    return last
-  }
-  until(performance.now() + task.warmupMs)
-  const begin = performance.now()
-  const last = until(begin + task.durationMs)
-  return measurementOf(samples, samples.count, last - begin, caller.wrong)
+  const never = new Int32Array(new SharedArrayBuffer(4))
+  const { elapsedMs, use } = measureBlocking(
+    task,
+    samples,
+    cpu,
+    () => caller.checkAnswer(request(caller.nextRequest(), into)),
+    { pause: task.variant === 'paced' ? () => Atomics.wait(never, 0, 0, PACE_MS) : undefined },
+  )
+  return measurementOf(samples, samples.count, elapsedMs, caller.wrong, use)
 }
 
-async function measurePromise(task: Task, side: ClientSide): Promise<Measurement> {
+async function measurePromise(task: Task, side: ClientSide, cpu: CpuMeter): Promise<Measurement> {
   const request = required(side.request, 'request').bind(side)
-  const caller = new Caller(task.payloadBytes)
+  const caller = new Caller(exchangeOf(task))
   const samples = new Samples()
+  const paced = task.variant === 'paced'
   const until = async (end: number): Promise<number> => {
     samples.clear()
     let last = performance.now()
     while (last < end && !samples.full) {
+      if (paced) {
+        await new Promise((resolve) => setTimeout(resolve, PACE_MS))
+        last = performance.now()
+      }
       caller.checkAnswer(await request(caller.nextRequest()))
       const now = performance.now()
       samples.add((now - last) * 1000)
@@ -72,20 +73,26 @@ async function measurePromise(task: Task, side: ClientSide): Promise<Measurement
     return last
   }
   await until(performance.now() + task.warmupMs)
+  cpu.begin()
   const begin = performance.now()
   const last = await until(begin + task.durationMs)
-  return measurementOf(samples, samples.count, last - begin, caller.wrong)
+  return measurementOf(samples, samples.count, last - begin, caller.wrong, cpu.end())
 }
 
-function measureCallback(task: Task, side: ClientSide): Promise<Measurement> {
+function measureCallback(task: Task, side: ClientSide, cpu: CpuMeter): Promise<Measurement> {
   const request = required(side.requestCallback, 'requestCallback').bind(side)
-  const caller = new Caller(task.payloadBytes)
+  const caller = new Caller(exchangeOf(task))
   const samples = new Samples()
+  const paced = task.variant === 'paced'
   return new Promise((resolve) => {
     let last = performance.now()
     let begin = 0
     let warm = last + task.warmupMs
     const end = warm + task.durationMs
+    const ask = (): void => {
+      if (paced) last = performance.now()
+      request(caller.nextRequest(), done)
+    }
     const done = (answer: Uint8Array): void => {
       caller.checkAnswer(answer)
       const now = performance.now()
@@ -93,15 +100,19 @@ function measureCallback(task: Task, side: ClientSide): Promise<Measurement> {
       last = now
       if (now >= warm) {
         warm = Number.POSITIVE_INFINITY
-        begin = now
         samples.clear()
+        cpu.begin()
+        begin = last = performance.now()
       }
       if (now >= end || samples.full) {
-        resolve(measurementOf(samples, samples.count, now - begin, caller.wrong))
+        const use = cpu.end()
+        resolve(measurementOf(samples, samples.count, now - begin, caller.wrong, use))
+      } else if (paced) {
+        setTimeout(ask, PACE_MS)
       } else {
-        request(caller.nextRequest(), done)
+        ask()
       }
     }
-    request(caller.nextRequest(), done)
+    ask()
   })
 }

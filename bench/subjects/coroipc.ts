@@ -1,5 +1,16 @@
-// This library by its public TypeScript API, as its users call it: safe mode, private copies, defaults.
-import type { ClientSide, Feed, ServerWork, Serving, SidesSubject } from '../subject.js'
+// This library by its public TypeScript API, as its users call it: safe mode, private copies, defaults. Rows
+// `in-place` and `zero-copy` are of two sides that trust each other; large payloads and many connections
+// need larger limits, which are set for them alone.
+import type {
+  ClientSide,
+  Feed,
+  ServerWork,
+  Serving,
+  SharedMemory,
+  SidesSubject,
+} from '../subject.js'
+import type { SharedBuffer } from '@coroipc/ipcc'
+import type { Limits } from '@coroipc/ipcs'
 import type { Task } from '../task.js'
 
 const SERVICE = 7
@@ -13,6 +24,9 @@ const OUTBOX_BYTES = 2048
 /** A peer that is silent for so long has failed; generous, for busy machines. */
 const TIMEOUT_MS = 10_000
 
+/** Messages of these rows do not fit the default of 1 MiB. */
+const LARGE_CASES: readonly string[] = ['bandwidth', 'zero-copy']
+
 export const coroipc: SidesSubject = {
   kind: 'sides',
   name: 'coroipc',
@@ -21,6 +35,7 @@ export const coroipc: SidesSubject = {
     task.wait === 'adaptive' || task.wait === 'sleep'
       ? undefined
       : 'adaptive and sleep are measured',
+  takes: () => true,
   copies,
   serve,
   connect,
@@ -28,24 +43,42 @@ export const coroipc: SidesSubject = {
 
 /**
  * Into the ring and out of it, for each direction. Small messages go through the outbox first, which
- * spares a native call for each; a blocking request does not.
+ * spares a native call for each; a blocking request does not. A dispatch that finds the ring full is
+ * copied once more, into the backlog.
  */
 function copies(task: Task): number {
+  if (task.case === 'zero-copy' || task.case === 'connect') return 0
+  if (task.case === 'bandwidth') return task.variant === 'in-place' ? 1 : 2
   const outbox = task.payloadBytes <= OUTBOX_BYTES ? 1 : 0
   if (task.case === 'dispatch') return 2 + outbox
   return task.form === 'sync' ? 4 + outbox : 4 + 2 * outbox
+}
+
+function trusts(task: Task): boolean {
+  return task.case === 'zero-copy' || task.variant === 'in-place'
 }
 
 function waitOf(task: Task): 'adaptive' | 'sleep' {
   return task.wait === 'sleep' ? 'sleep' : 'adaptive'
 }
 
+function limitsOf(task: Task): Partial<Limits> {
+  if (LARGE_CASES.includes(task.case))
+    return { messageBytes: Math.max(1 << 20, task.payloadBytes), segmentBytes: 1 << 30 }
+  if (task.case === 'many-connections')
+    return { connections: 20_000, connectionsPerUid: 20_000, bytesPerUid: 2 ** 40 }
+  return {}
+}
+
 async function serve(task: Task, path: string, work: ServerWork): Promise<Serving> {
   const { Server } = await import('@coroipc/ipcs')
-  const server = new Server<Feed>({ wait: waitOf(task) })
+  const server = new Server<Feed>({ wait: waitOf(task), limits: limitsOf(task) })
   const dispatchOptions = { id: DISPATCH }
   server.addService({
     id: SERVICE,
+    ...(trusts(task) ? { trust: () => true } : {}),
+    // A backlog of large messages would only be another copy of each.
+    ...(task.case === 'bandwidth' ? { backlogBytes: task.payloadBytes } : {}),
     context: (connection) => {
       const feed = work.feed({
         publish: (payload) => connection.dispatch(payload, dispatchOptions),
@@ -55,7 +88,12 @@ async function serve(task: Task, path: string, work: ServerWork): Promise<Servin
     },
     onDisconnect: (connection) => connection.context.stop(),
     handlers: {
-      [CALL]: (request) => work.answer(request.payload),
+      [CALL]:
+        task.case === 'server-death'
+          ? (request) => {
+              request.defer()
+            }
+          : (request) => work.answer(request.payload),
       [SUBSCRIBE]: (_request, connection) => connection.context.start(),
     },
   })
@@ -69,14 +107,21 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     service: SERVICE,
     wait: waitOf(task),
     timeoutMs: TIMEOUT_MS,
+    trustServer: trusts(task),
   })
   let options: { timeoutMs: number; into: Uint8Array } | undefined
+  const requestSync = (payload: Uint8Array | SharedBuffer, into: Uint8Array): Uint8Array => {
+    // One object for all calls, as a hot loop of a user has it.
+    if (options?.into !== into) options = { timeoutMs: TIMEOUT_MS, into }
+    return connection.requestSync(CALL, payload, options)
+  }
+  const subscribe = (): void => {
+    connection.send(SUBSCRIBE, new Uint8Array(0))
+  }
+  const lend = { timeoutMs: TIMEOUT_MS, inPlace: true } as const
+  let subscribed = false
   return {
-    requestSync: (payload, into) => {
-      // One object for all calls, as a hot loop of a user has it.
-      if (options?.into !== into) options = { timeoutMs: TIMEOUT_MS, into }
-      return connection.requestSync(CALL, payload, options)
-    },
+    requestSync,
     request: (payload) => connection.request(CALL, payload),
     requestCallback: (payload, done) => {
       connection.request(CALL, payload, (error, answer) => {
@@ -86,7 +131,25 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     },
     subscribe: (onPayload) => {
       connection.on('dispatch', (message) => onPayload(message.payload))
-      connection.send(SUBSCRIBE, new Uint8Array(0))
+      subscribe()
+    },
+    receiveInPlace: (use) => {
+      if (!subscribed) subscribe()
+      subscribed = true
+      const lease = connection.dispatchSync(lend)
+      if (lease === undefined) throw new Error(`no dispatch within ${TIMEOUT_MS} ms`)
+      if (!lease.inPlace) throw new Error('a dispatch was copied')
+      use(lease.payload)
+      lease.release()
+    },
+    share: (bytes): SharedMemory => {
+      const buffer = connection.allocateSync(bytes)
+      if (!buffer.inPlace) throw new Error('the buffer is private')
+      return {
+        bytes: buffer.bytes,
+        requestSync: (into) => requestSync(buffer, into),
+        release: () => buffer.release(),
+      }
     },
     close: () => connection.close(),
   }

@@ -5,15 +5,19 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { ProgramSubject } from '../subject.js'
-import type { Measurement, Placement, Task } from '../task.js'
+import { exchangeOf, type Measurement, type Placement, type Task } from '../task.js'
 
 const run = promisify(execFile)
 
 /** The library's default ring sizes: a smaller ring costs throughput, so both get the same. */
 const REQUEST_RING_BYTES = 256 << 10
 const DISPATCH_RING_BYTES = 512 << 10
-/** Records for one publication: about what the library's outbox of 4 KiB takes. */
-const DISPATCH_BATCH = 48
+/** Small records for one publication: what the library's outbox of 4 KiB takes. */
+const OUTBOX_BYTES = 4096
+const OUTBOX_PAYLOAD_BYTES = 2048
+/** Larger ones go directly, and are published when so much was written. */
+const PUBLISH_BYTES = 16384
+const RECORD_BYTES = 24
 
 /** What each program in bench/floor prints. */
 interface FloorReport {
@@ -21,52 +25,90 @@ interface FloorReport {
   readonly p99Ns: number
   readonly p999Ns: number
   readonly maxNs: number
+  readonly distributionNs: readonly number[]
   readonly perSecond: number
+  readonly clientCpuPercent?: number
+  readonly serverCpuPercent?: number
   readonly wrong: number
 }
 
-const programs: Partial<Record<Task['case'], string>> = { 'rtt-sync': 'rtt', dispatch: 'dispatch' }
+function programOf(task: Task): string | undefined {
+  if (task.case === 'bandwidth') return task.variant === 'into' ? 'rtt' : 'dispatch'
+  const programs: Partial<Record<Task['case'], string>> = {
+    'rtt-sync': 'rtt',
+    dispatch: 'dispatch',
+    'zero-copy': 'handover',
+    connect: 'connect',
+    'server-death': 'death',
+  }
+  return programs[task.case]
+}
+
+/** Programs that sleep in the kernel between messages, as what they are compared with does. */
+const SLEEPERS: readonly (string | undefined)[] = ['connect', 'death']
 
 export const floorC: ProgramSubject = {
   kind: 'program',
   name: 'floor-c',
   about: 'C floor: two C processes, same layout and copies; spins or sleeps on the same doorbell',
   refuses: (task) => {
-    if (programs[task.case] === undefined) return 'no such floor'
-    if (task.wait === 'adaptive' || task.wait === 'own') return 'a floor spins or sleeps'
-    return task.form === 'sync' || task.case === 'dispatch' ? undefined : 'a floor blocks'
+    const program = programOf(task)
+    if (program === undefined) return 'no such floor'
+    if (task.wait === 'adaptive') return 'a floor spins or sleeps'
+    if (task.wait !== 'sleep' && SLEEPERS.includes(program)) return 'it sleeps'
+    if (task.wait === 'own') return 'a floor spins or sleeps'
+    return task.form === 'sync' || program === 'dispatch' ? undefined : 'a floor blocks'
   },
-  copies: (task) => (task.case === 'dispatch' ? 2 : 4),
+  takes: () => true,
+  copies: (task) => {
+    if (task.case === 'zero-copy' || task.case === 'connect' || task.case === 'server-death')
+      return 0
+    if (task.case === 'bandwidth') return task.variant === 'in-place' ? 1 : 2
+    return task.case === 'dispatch' ? 2 : 4
+  },
   measure,
 }
 
 async function measure(task: Task, placement: Placement): Promise<Measurement> {
-  const program = programs[task.case] as string
+  const program = programOf(task) as string
   const path = fileURLToPath(new URL(`../floor/${program}`, import.meta.url))
   if (!existsSync(path)) throw new Error(`${path} is missing: npm run build:native`)
-  const ring = task.case === 'dispatch' ? DISPATCH_RING_BYTES : REQUEST_RING_BYTES
+  const { requestBytes, answerBytes } = exchangeOf(task)
+  const ring = program === 'dispatch' ? DISPATCH_RING_BYTES : REQUEST_RING_BYTES
+  const ringed = task.case === 'zero-copy' ? 0 : task.payloadBytes
   const numbers: [string, number | null][] = [
-    ['--payload', task.payloadBytes],
-    ['--ring', Math.max(ring, ringFor(task.payloadBytes))],
-    ['--batch', DISPATCH_BATCH],
+    ['--payload', program === 'rtt' ? requestBytes : task.payloadBytes],
+    ['--ring', Math.max(ring, ringFor(ringed))],
+    ['--batch', task.variant === 'publish-each' ? 1 : batchFor(task.payloadBytes)],
+    ['--copies', task.variant === 'in-place' ? 1 : 2],
+    ['--pace-us', task.variant === 'paced' ? 1000 : 0],
+    ['--at-once', task.case === 'connect' ? task.connections : 1],
     ['--warmup-ms', task.warmupMs],
     ['--duration-ms', task.durationMs],
     ['--client-cpu', placement.clientCpu],
     ['--server-cpu', placement.serverCpu],
+    ...(program === 'rtt' ? [['--answer', answerBytes] as [string, number]] : []),
   ]
   const words = numbers.flatMap(([name, value]) => (value === null ? [] : [name, String(value)]))
-  const { stdout } = await run(path, ['--wait', task.wait, ...words])
+  const options = ['--wait', task.wait === 'sleep' ? 'sleep' : 'spin', '--touch', task.touch]
+  const { stdout } = await run(path, [...options, ...words])
   const report = JSON.parse(stdout) as FloorReport
   return {
     p50Us: report.p50Ns / 1000,
     p99Us: report.p99Ns / 1000,
     p999Us: report.p999Ns / 1000,
     maxUs: report.maxNs / 1000,
+    distributionUs: report.distributionNs.map((ns) => ns / 1000),
     perSecond: report.perSecond,
-    clientCpuPercent: null,
-    serverCpuPercent: null,
+    clientCpuPercent: report.clientCpuPercent ?? null,
+    serverCpuPercent: report.serverCpuPercent ?? null,
     wrong: report.wrong,
   }
+}
+
+function batchFor(payloadBytes: number): number {
+  const bytes = payloadBytes <= OUTBOX_PAYLOAD_BYTES ? OUTBOX_BYTES : PUBLISH_BYTES
+  return Math.max(1, Math.floor(bytes / (payloadBytes + RECORD_BYTES)))
 }
 
 /** The least ring that takes a record of this payload: a record is at most half a ring. */

@@ -5,6 +5,8 @@ import type { ClientSide, Publisher, ServerWork, Serving, SidesSubject } from '.
 import type { Task } from '../task.js'
 
 const HEADER_BYTES = 8
+/** What libuv reads at a time. */
+const READ_BYTES = 65536
 const KIND_CALL = 0
 const KIND_SUBSCRIBE = 1
 const KIND_DISPATCH = 2
@@ -17,8 +19,18 @@ export const nodeNet: SidesSubject = {
     if (task.form === 'sync' && task.case === 'rtt-sync') return 'node:net cannot block'
     return task.wait === 'own' ? undefined : 'node:net sleeps in epoll, always'
   },
-  // Into the frame, into the kernel, out of the kernel; answers the same.
-  copies: (task) => (task.case === 'dispatch' ? 3 : 6),
+  takes: (task) =>
+    task.case === 'connect' ||
+    task.case === 'many-connections' ||
+    task.case === 'server-death' ||
+    task.variant === 'owned',
+  // Into the frame, into the kernel, out of the kernel; answers the same. Of a payload larger than a read
+  // (64 KiB) the pieces are put together, which is one copy more.
+  copies: (task) => {
+    if (task.case === 'connect') return 0
+    const way = task.payloadBytes + HEADER_BYTES > READ_BYTES ? 4 : 3
+    return task.case === 'dispatch' || task.case === 'bandwidth' ? way : 2 * way
+  },
   serve,
   connect,
 }
@@ -32,9 +44,12 @@ function writeFrame(socket: net.Socket, kind: number, payload: Uint8Array): void
   socket.write(frame)
 }
 
-/** Cuts what arrives into frames. A payload is a part of Node's own fresh read buffer: no copy. */
+/** Cuts what arrives into frames. A payload is a part of Node's own fresh read buffer where it came whole. */
 class FrameReader {
-  #rest: Buffer | undefined
+  #chunks: Buffer[] = []
+  #bytes = 0
+  /** Bytes with which there is at least one frame. */
+  #wanted = HEADER_BYTES
   readonly #onFrame: (kind: number, payload: Uint8Array) => void
 
   constructor(onFrame: (kind: number, payload: Uint8Array) => void) {
@@ -42,19 +57,29 @@ class FrameReader {
   }
 
   push(chunk: Buffer): void {
-    const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk])
+    this.#chunks.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#bytes < this.#wanted) return
+    // Put together when a frame is there, not with every piece of it.
+    const bytes = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks)
     let offset = 0
+    this.#wanted = HEADER_BYTES
     while (bytes.length - offset >= HEADER_BYTES) {
-      const end = offset + HEADER_BYTES + bytes.readUInt32LE(offset)
-      if (end > bytes.length) break
+      const frame = HEADER_BYTES + bytes.readUInt32LE(offset)
+      const end = offset + frame
+      if (end > bytes.length) {
+        this.#wanted = frame
+        break
+      }
       this.#onFrame(bytes.readUInt32LE(offset + 4), bytes.subarray(offset + HEADER_BYTES, end))
       offset = end
     }
-    this.#rest = offset === bytes.length ? undefined : bytes.subarray(offset)
+    this.#chunks = offset === bytes.length ? [] : [bytes.subarray(offset)]
+    this.#bytes = bytes.length - offset
   }
 }
 
-async function serve(_task: Task, path: string, work: ServerWork): Promise<Serving> {
+async function serve(task: Task, path: string, work: ServerWork): Promise<Serving> {
   const server = net.createServer((socket) => {
     const publisher: Publisher = {
       publish: (payload) => {
@@ -68,7 +93,7 @@ async function serve(_task: Task, path: string, work: ServerWork): Promise<Servi
     const feed = work.feed(publisher)
     const reader = new FrameReader((kind, payload) => {
       if (kind === KIND_SUBSCRIBE) feed.start()
-      else writeFrame(socket, KIND_CALL, work.answer(payload))
+      else if (task.case !== 'server-death') writeFrame(socket, KIND_CALL, work.answer(payload))
     })
     socket.on('data', (chunk) => {
       socket.cork()
@@ -81,7 +106,7 @@ async function serve(_task: Task, path: string, work: ServerWork): Promise<Servi
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(path, resolve)
+    server.listen({ path, backlog: 4096 }, resolve)
   })
   return {
     close: () =>
@@ -98,12 +123,17 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     socket.once('error', reject)
   })
   const waiting: ((answer: Uint8Array) => void)[] = [] // answers come in order
+  const failing = new Set<(error: Error) => void>()
   let onPayload: (payload: Uint8Array) => void = () => {}
   const reader = new FrameReader((kind, payload) => {
     if (kind === KIND_DISPATCH) onPayload(payload)
     else waiting.shift()?.(payload)
   })
   socket.on('data', (chunk) => reader.push(chunk))
+  socket.on('error', () => {}) // 'close' follows
+  socket.on('close', () => {
+    for (const fail of failing) fail(new Error('the connection is closed'))
+  })
 
   const send = (kind: number, payload: Uint8Array): void => {
     if (task.inFlight > 1 && socket.writableCorked === 0) {
@@ -112,12 +142,17 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     }
     writeFrame(socket, kind, payload)
   }
+  const request = (payload: Uint8Array): Promise<Uint8Array> =>
+    new Promise((resolve, reject) => {
+      // Only where it can happen: a set for every request would be the larger part of it.
+      if (task.case === 'server-death') failing.add(reject)
+      waiting.push(resolve)
+      send(KIND_CALL, payload)
+    })
+  // connect(2) is done before the server has looked: a first answer says that it is there.
+  if (task.case === 'connect') await request(new Uint8Array(task.payloadBytes))
   return {
-    request: (payload) =>
-      new Promise((resolve) => {
-        waiting.push(resolve)
-        send(KIND_CALL, payload)
-      }),
+    request,
     requestCallback: (payload, done) => {
       waiting.push(done)
       send(KIND_CALL, payload)
@@ -128,6 +163,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     },
     close: () =>
       new Promise((resolve) => {
+        if (socket.closed) resolve()
         socket.once('close', () => resolve())
         socket.destroy()
       }),

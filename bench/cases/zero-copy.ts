@@ -1,0 +1,34 @@
+// A payload that nobody copies: the client writes it where the server reads it, and sends a reference; the
+// answer is 8 bytes whose seed is the sum that the server read.
+import { Caller } from '../payload.js'
+import { Samples } from '../statistics.js'
+import { exchangeOf } from '../task.js'
+import {
+  type ClientCase,
+  measureBlocking,
+  measurementOf,
+  required,
+  withConnection,
+} from './client-case.js'
+
+export const zeroCopy: ClientCase = {
+  about: 'a request in memory that both sides map, blocking; hand-over: one word a page is touched',
+  run: (task, connect, { cpu }) =>
+    withConnection(connect, (side) => {
+      const shared = required(side.share, 'share').call(side, task.payloadBytes)
+      const words = new Int32Array(
+        shared.bytes.buffer,
+        shared.bytes.byteOffset,
+        task.payloadBytes / 4,
+      )
+      const caller = new Caller({ ...exchangeOf(task) })
+      const into = new Uint8Array(8)
+      const samples = new Samples()
+      const { elapsedMs, use } = measureBlocking(task, samples, cpu, () => {
+        caller.writeRequest(words)
+        caller.checkAnswer(shared.requestSync(into))
+      })
+      shared.release()
+      return measurementOf(samples, samples.count, elapsedMs, caller.wrong, use)
+    }),
+}
