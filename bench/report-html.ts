@@ -287,6 +287,7 @@ function draw(chart: Chart, subjects: readonly string[]): string {
       top: 30,
       textStyle: { ...text, fontSize: 11 },
       itemWidth: 24,
+      itemGap: 20, // widths of texts are guessed, and guessed small
       inactiveColor: 'var(--faint)',
       data: lines.map(({ name }) => name),
     },
