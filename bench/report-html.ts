@@ -39,6 +39,8 @@ interface Chart {
   readonly places?: readonly string[]
   readonly x: string
   readonly xText?: (value: number) => string
+  /** Of the x axis; 2 if nothing is said. */
+  readonly logBase?: number
   readonly y: string
   readonly yText?: (value: number) => string
   readonly lines: readonly Line[]
@@ -197,7 +199,7 @@ function overConnections(rows: readonly ResultRow[]): Chart[] {
   const asked = rows.filter((row) => row.case === 'many-connections')
   const open = (row: ResultRow): number => row.many?.open ?? row.connections
   const active = (row: ResultRow): string => `${row.subject}, ${row.active} active`
-  const axis = { x: 'open connections', xText: short } as const
+  const axis = { x: 'open connections', xText: short, logBase: 10 } as const
   return [
     {
       title: 'Rate over open connections',
@@ -258,7 +260,7 @@ function grouped(
 const DASHES = ['solid', 'dashed', 'dotted', [8, 3, 2, 3]] as const
 
 function draw(chart: Chart, subjects: readonly string[]): string {
-  const { title, places, x, xText, y, yText, lines } = chart
+  const { title, places, x, xText, logBase = 2, y, yText, lines } = chart
   const instance = echarts.init(null, null, {
     renderer: 'svg',
     ssr: true,
@@ -276,7 +278,7 @@ function draw(chart: Chart, subjects: readonly string[]): string {
   const seen = new Map<string, number>()
   // About what fits beside each other.
   const legendRows = Math.ceil(
-    lines.reduce((sum, { name }) => sum + 48 + 6 * name.length, 0) / WIDTH,
+    lines.reduce((sum, { name }) => sum + 56 + 6.5 * name.length, 0) / WIDTH,
   )
   instance.setOption({
     animation: false,
@@ -291,7 +293,7 @@ function draw(chart: Chart, subjects: readonly string[]): string {
       inactiveColor: 'var(--faint)',
       data: lines.map(({ name }) => name),
     },
-    grid: { left: 70, right: 24, top: 48 + 22 * legendRows, bottom: 48 },
+    grid: { left: 70, right: 24, top: 36 + 34 * legendRows, bottom: 48 },
     xAxis: {
       ...axis,
       name: x,
@@ -299,7 +301,7 @@ function draw(chart: Chart, subjects: readonly string[]): string {
       ...(places === undefined
         ? {
             type: 'log',
-            logBase: 2,
+            logBase,
             min: 'dataMin',
             max: 'dataMax',
             ...(xText === undefined ? {} : { axisLabel: { ...axis.axisLabel, formatter: xText } }),
