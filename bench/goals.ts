@@ -18,7 +18,7 @@ const FLOOR = 'floor-c'
 const NET = 'node-net'
 const LIBQB = 'libqb'
 const ZEROMQ_C = 'zeromq-c'
-const ZEROMQ_JS = 'zeromq'
+const ZEROMQ_JS = 'zeromq-js'
 /** What Node.js itself has: nobody should need this library to be as slow. */
 const BUILT_IN = /^(node-net|.*fork.*|.*message-?port.*)$/
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { SideArguments, SideOrder, SideReport } from './side.js'
+import { findSubject } from './subjects/index.js'
 import type { Measurement, Placement, Row } from './task.js'
 
 /** For starting two processes on a busy machine, beside what the task itself takes. */
@@ -55,7 +56,9 @@ class Pair {
   }
 
   async measure(): Promise<Measurement> {
-    const { task } = this.#row
+    const { task, subject } = this.#row
+    if (findSubject(subject).kind === 'hosted')
+      return (await this.#start('client', '', 0).next('measured')).measurement
     let { server, path } = await this.#startServer()
     const client = this.#start('client', path, server.pid)
     for (;;) {
@@ -92,7 +95,13 @@ class Pair {
 
   #start(role: 'server' | 'client', path: string, serverPid: number): Side {
     const { subject, task, placement } = this.#row
-    const args: SideArguments = { subject, task, path, serverPid }
+    const args: SideArguments = {
+      subject,
+      task,
+      path,
+      serverPid,
+      serverCpu: placement.serverCpu,
+    }
     const side = new Side(role, placement, args, this.#patienceMs)
     this.#sides.push(side)
     return side
@@ -119,7 +128,7 @@ async function watchIdle(server: Side, client: Side, durationMs: number): Promis
 }
 
 /** A child process that reports. Whatever it says unexpectedly, or its end, fails who waits for it. */
-class Side {
+export class Side {
   readonly #role: string
   readonly #child: ChildProcess
   readonly #exited: Promise<void>

@@ -16,6 +16,8 @@ export interface SideArguments {
   readonly path: string
   /** The client's: whom it talks to. */
   readonly serverPid: number
+  /** For a client that starts its server itself. */
+  readonly serverCpu: number | null
 }
 
 export type SideReport =
@@ -57,11 +59,14 @@ async function serve({ subject: name, task, path }: SideArguments): Promise<() =
 }
 
 async function runClient(args: SideArguments): Promise<() => Promise<void>> {
-  const { subject: name, task } = args
+  const { subject: name, task, serverCpu } = args
   const subject = findSubject(name)
-  if (subject.kind !== 'sides') throw new Error(`${name} has no sides`)
+  if (subject.kind === 'program') throw new Error(`${name} has no sides`)
   const surroundings = new ClientSurroundings(args)
-  const connect = () => subject.connect(task, surroundings.path)
+  const connect = () =>
+    subject.kind === 'hosted'
+      ? subject.connect(task, serverCpu)
+      : subject.connect(task, surroundings.path)
   const result = await cases[task.case].run(task, connect, surroundings)
   if ('idle' in result) {
     report({ kind: 'idle' })

@@ -1,6 +1,7 @@
 // What a subject of the benchmark is: something that carries messages between two processes. Either it
 // says how its server and its client do one message (`sides`: the harness starts a Node process for
-// each, the case drives them), or it brings a program that measures by itself (`program`).
+// each, the case drives them), or its client starts its server itself, as a child or a thread (`hosted`),
+// or it brings a program that measures by itself (`program`).
 //
 // To add one: a file in bench/subjects that exports a Subject, and its line in subjects/index.ts.
 // Libraries are imported inside serve() and connect(): a peer that is not installed fails its own rows.
@@ -34,12 +35,18 @@ export interface SidesSubject extends SubjectBase {
   connect(task: Task, path: string): Promise<ClientSide>
 }
 
+export interface HostedSubject extends SubjectBase {
+  readonly kind: 'hosted'
+  /** In the client's process: starts the server's half on this CPU (null: anywhere) and ends it again. */
+  connect(task: Task, serverCpu: number | null): Promise<ClientSide>
+}
+
 export interface ProgramSubject extends SubjectBase {
   readonly kind: 'program'
   measure(task: Task, placement: Placement): Promise<Measurement>
 }
 
-export type Subject = SidesSubject | ProgramSubject
+export type Subject = SidesSubject | HostedSubject | ProgramSubject
 
 /** The server's work, the same for every subject. */
 export interface ServerWork {

@@ -1,13 +1,8 @@
 // The floor: the project's own C programs in bench/floor, two processes over the library's layout with
 // nothing in their way. What JavaScript takes beyond it is what this project can still win.
-import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import type { ProgramSubject } from '../subject.js'
 import { exchangeOf, type Measurement, type Placement, type Task } from '../task.js'
-
-const run = promisify(execFile)
+import { ringFor, runProgram } from './program.js'
 
 /** The library's default ring sizes: a smaller ring costs throughput, so both get the same. */
 const REQUEST_RING_BYTES = 256 << 10
@@ -18,19 +13,6 @@ const OUTBOX_PAYLOAD_BYTES = 2048
 /** Larger ones go directly, and are published when so much was written. */
 const PUBLISH_BYTES = 16384
 const RECORD_BYTES = 24
-
-/** What each program in bench/floor prints. */
-interface FloorReport {
-  readonly p50Ns: number
-  readonly p99Ns: number
-  readonly p999Ns: number
-  readonly maxNs: number
-  readonly distributionNs: readonly number[]
-  readonly perSecond: number
-  readonly clientCpuPercent?: number
-  readonly serverCpuPercent?: number
-  readonly wrong: number
-}
 
 function programOf(task: Task): string | undefined {
   if (task.case === 'bandwidth') return task.variant === 'into' ? 'rtt' : 'dispatch'
@@ -69,10 +51,8 @@ export const floorC: ProgramSubject = {
   measure,
 }
 
-async function measure(task: Task, placement: Placement): Promise<Measurement> {
+function measure(task: Task, placement: Placement): Promise<Measurement> {
   const program = programOf(task) as string
-  const path = fileURLToPath(new URL(`../floor/${program}`, import.meta.url))
-  if (!existsSync(path)) throw new Error(`${path} is missing: npm run build:native`)
   const { requestBytes, answerBytes } = exchangeOf(task)
   const ring = program === 'dispatch' ? DISPATCH_RING_BYTES : REQUEST_RING_BYTES
   const ringed = task.case === 'zero-copy' ? 0 : task.payloadBytes
@@ -91,27 +71,10 @@ async function measure(task: Task, placement: Placement): Promise<Measurement> {
   ]
   const words = numbers.flatMap(([name, value]) => (value === null ? [] : [name, String(value)]))
   const options = ['--wait', task.wait === 'sleep' ? 'sleep' : 'spin', '--touch', task.touch]
-  const { stdout } = await run(path, [...options, ...words])
-  const report = JSON.parse(stdout) as FloorReport
-  return {
-    p50Us: report.p50Ns / 1000,
-    p99Us: report.p99Ns / 1000,
-    p999Us: report.p999Ns / 1000,
-    maxUs: report.maxNs / 1000,
-    distributionUs: report.distributionNs.map((ns) => ns / 1000),
-    perSecond: report.perSecond,
-    clientCpuPercent: report.clientCpuPercent ?? null,
-    serverCpuPercent: report.serverCpuPercent ?? null,
-    wrong: report.wrong,
-  }
+  return runProgram(`floor/${program}`, [...options, ...words], task)
 }
 
 function batchFor(payloadBytes: number): number {
   const bytes = payloadBytes <= OUTBOX_PAYLOAD_BYTES ? OUTBOX_BYTES : PUBLISH_BYTES
   return Math.max(1, Math.floor(bytes / (payloadBytes + RECORD_BYTES)))
-}
-
-/** The least ring that takes a record of this payload: a record is at most half a ring. */
-function ringFor(payloadBytes: number): number {
-  return 2 ** Math.ceil(Math.log2((payloadBytes + 24) * 2))
 }

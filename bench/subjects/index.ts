@@ -1,10 +1,41 @@
 // Every subject, in the order of the report. A new one is a file beside this and a line here.
 import type { Subject } from '../subject.js'
 import { coroipc } from './coroipc.js'
+import { coroipcC, coroipcCNode } from './coroipc-c.js'
+import { dbus } from './dbus.js'
 import { floorC } from './floor-c.js'
+import { forkAdvanced, forkJson } from './fork.js'
+import { grpc } from './grpc.js'
+import { libqb } from './libqb.js'
+import { nats } from './nats.js'
+import { nodeIpc } from './node-ipc.js'
 import { nodeNet } from './node-net.js'
+import { shmTypedArray } from './shm-typed-array.js'
+import { undici } from './undici.js'
+import { workerAtomics, workerPort } from './worker.js'
+import { zeromqC } from './zeromq-c.js'
+import { zeromqJs } from './zeromq-js.js'
 
-export const subjects: readonly Subject[] = [floorC, coroipc, nodeNet]
+export const subjects: readonly Subject[] = [
+  floorC,
+  coroipc,
+  coroipcC,
+  coroipcCNode,
+  nodeNet,
+  libqb,
+  zeromqC,
+  zeromqJs,
+  forkJson,
+  forkAdvanced,
+  workerPort,
+  workerAtomics,
+  nodeIpc,
+  undici,
+  grpc,
+  dbus,
+  shmTypedArray,
+  nats,
+]
 
 export function findSubject(name: string): Subject {
   const subject = subjects.find((candidate) => candidate.name === name)

@@ -1,0 +1,45 @@
+/* answer.h: a server that answers calls by a handler, in the library's own loop. */
+#ifndef COROIPC_BENCH_COROIPC_ANSWER_H
+#define COROIPC_BENCH_COROIPC_ANSWER_H
+
+#include "service.h"
+
+struct answering {
+  struct coroipcs_server* server;
+  uint32_t* answer;
+  uint32_t bytes_max;
+};
+
+static void answer_call(struct coroipcs_connection* connection,
+                        const struct coroipcs_request* request, void* context) {
+  struct answering* answering = context;
+  if (request->bytes > answering->bytes_max) fail("a request that is too large");
+  answer_fill(answering->answer, request->payload, request->bytes);
+  struct iovec payload = {answering->answer, request->bytes};
+  check_coroipc("coroipcs_response_send", coroipcs_response_send(connection, request->correlation,
+                                                                 COROIPC_OK, 0, &payload, 1));
+}
+
+static coroipcs_handler_fn answer_handler(struct coroipcs_connection* connection, uint16_t service,
+                                          uint16_t id, void* context) {
+  (void)connection, (void)service, (void)context;
+  return id == CALL ? answer_call : NULL;
+}
+
+static int answer_left(struct coroipcs_connection* connection, coroipc_status why, void* context) {
+  (void)connection, (void)why;
+  coroipcs_stop(((struct answering*)context)->server);
+  return 0;
+}
+
+static inline void answer_until_left(const struct pair* pair, const struct settings* settings) {
+  struct answering answering = {.answer = private_memory(settings->options.payload_bytes),
+                                .bytes_max = settings->options.payload_bytes};
+  struct coroipcs_callbacks callbacks = {
+      .context = &answering, .handler_get = answer_handler, .disconnected = answer_left};
+  answering.server = listen_here(pair, settings, &callbacks);
+  check_coroipc("coroipcs_run", coroipcs_run(answering.server));
+  end_server(answering.server);
+}
+
+#endif
