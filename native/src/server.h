@@ -164,6 +164,7 @@ struct coroipcs_connection final : coroipc::Connection {
   uint32_t FinalCap() override;
   void Spend(uint32_t parts);
   void BufferFreed();
+  bool CouldFree(uint32_t bytes) const;
 
   coroipc::Status Establish();
   void RefuseAndEnd(coroipc::Status status);

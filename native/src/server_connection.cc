@@ -636,8 +636,10 @@ Status coroipcs_connection::Dispatch(uint16_t id, const struct iovec* parts, uin
         return COROIPC_BACKLOG_OVERFLOW;
       default:
         drain_wanted = true;
-        ++stats_.overload;
-        if (!promised) return COROIPC_FULL;
+        if (!promised) {
+          ++stats_.overload;
+          return COROIPC_FULL;
+        }
         result = COROIPC_FULL;
         break;
     }

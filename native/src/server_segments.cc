@@ -16,6 +16,8 @@ namespace {
 constexpr uint32_t kPageBytes = 4096;
 constexpr uint64_t kShareRetryNs = 50 * kMillisecond;
 
+uint64_t SegmentSize(uint32_t bytes) { return std::bit_ceil(std::max(bytes, 16 * kPageBytes)); }
+
 }  // namespace
 
 Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) {
@@ -43,7 +45,7 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
     return COROIPC_OK;
   }
   const Status exhausted = outstanding ? COROIPC_AGAIN : COROIPC_LIMIT;
-  const uint64_t size = std::bit_ceil(std::max(bytes, 16 * kPageBytes));
+  const uint64_t size = SegmentSize(bytes);
   const auto fits = [&] {
     return charged + size <= server.options.segment_bytes && account.bytes + size <= account.limit;
   };
@@ -186,6 +188,18 @@ bool coroipcs_connection::Owns(const coroipc_buffer* buffer) const {
          buffer->owner == Owner::kUsed;
 }
 
+// Whether there would be a segment of this size if everything that is out came back.
+bool coroipcs_connection::CouldFree(uint32_t bytes) const {
+  uint64_t out = 0;
+  for (uint32_t i = 0; i < segments_max_; ++i) {
+    if (buffers_[i] != nullptr && buffers_[i]->owner != Owner::kFree)
+      out += buffers_[i]->segment.bytes();
+  }
+  const uint64_t size = SegmentSize(bytes);
+  return out != 0 && charged - out + size <= server.options.segment_bytes &&
+         account.bytes - std::min(account.bytes, out) + size <= account.limit;
+}
+
 Status coroipcs_connection::AllocateBuffer(uint32_t bytes, coroipc_buffer** buffer) {
   if (phase_ != Phase::kOpen) return status_ == COROIPC_OK ? COROIPC_DISCONNECTED : status_;
   if (bytes == 0) return COROIPC_INVALID_ARGUMENT;
@@ -193,7 +207,9 @@ Status coroipcs_connection::AllocateBuffer(uint32_t bytes, coroipc_buffer** buff
   TakeReturnedBuffers();  // what was let go of since the last turn
   if (phase_ != Phase::kOpen) return status_;
   const Status status = AcquireSegment(bytes, buffer);
-  if (status == COROIPC_AGAIN) {
+  // LIMIT also when the client has them all as its own buffers. No answer waits for those, it may keep
+  // them for ever; who asks here can choose to wait.
+  if (status == COROIPC_AGAIN || (status == COROIPC_LIMIT && CouldFree(bytes))) {
     buffer_wanted = true;
     return COROIPC_FULL;
   }

@@ -101,7 +101,8 @@ t.test('a service that is not offered, and the server that was demanded', async 
     await outcome(connect(name, { service: 3, server: { pid: process.pid } })),
     'ERR_COROIPC_DENIED',
   )
-  await using connection = await connect(name, { service: 3, server: { pid: server.pid, uid: 0 } })
+  const demanded = { pid: server.pid, uid: process.getuid?.() ?? 0 }
+  await using connection = await connect(name, { service: 3, server: demanded })
   t.equal(text(await connection.request(0, 'x')), 'x')
 })
 

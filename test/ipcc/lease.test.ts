@@ -184,3 +184,15 @@ t.test('buffers outlive the connection and the server', async (t) => {
   buffer.bytes.fill(6)
   t.ok(buffer.bytes.every((byte) => byte === 6))
 })
+
+t.test('a buffer can be asked with beside a lease, whatever is trusted', async (t) => {
+  for (const trustServer of [true, false]) {
+    await using connection = await connect(server.name, { service: 8, trustServer })
+    using lease = connection.requestSync(0, 'held', { inPlace: true })
+    using buffer = await connection.allocate(5000)
+    buffer.bytes.fill(6)
+    const answer = connection.requestSync(0, buffer)
+    t.ok(answer.length === 5000 && answer.every((byte) => byte === 6))
+    t.equal(text(lease.payload), 'held')
+  }
+})

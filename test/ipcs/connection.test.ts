@@ -316,3 +316,40 @@ t.test('whoever fills buffers for a slow client waits for one by drain()', async
   t.ok(waits > 0, `${waits} waits`)
   t.ok(waits <= 2 * frames, 'a wait, not a loop')
 })
+
+t.test(
+  'all buffers with the client, as its own: FULL, and drain() when one comes back',
+  async (t) => {
+    const limits = { messageBytes: 1 << 20, segments: 4 }
+    await using both = await pair({ trust: () => true }, { trustServer: true }, { limits })
+    const { mine, client } = both
+    const held = []
+    for (let i = 0; i < 4; i++) held.push(await client.allocate(1 << 20))
+    t.throws(() => mine.allocate(1 << 20), { code: 'ERR_COROIPC_FULL' })
+    let drained = false
+    const waiting = mine.drain().then(() => (drained = true))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    t.equal(drained, false)
+    for (const each of held) each.release()
+    await waiting
+    mine.allocate(1 << 20).release()
+    t.throws(() => mine.allocate(0), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+  },
+)
+
+t.test('every dispatch that is refused counts as overload', async (t) => {
+  for (const bytes of [100, 4000]) {
+    await using both = await pair({ backlogBytes: 20_000 }, { dispatchRingBytes: 4096 })
+    const { server, mine } = both
+    let refused = 0
+    for (let i = 0; i < 1000; i++) if (!mine.dispatch(new Uint8Array(bytes))) refused++
+    t.ok(refused > 100)
+    t.equal(mine.stats().overload, refused)
+    t.equal(server.stats({ clear: true }).overload, refused)
+    t.equal(server.stats().overload, 0)
+    t.equal(mine.stats().overload, 0, "the server's clear is for its connections as well")
+    t.equal(mine.dispatch(new Uint8Array(bytes)), false)
+    t.equal(mine.stats({ clear: true }).overload, 1)
+    t.equal(mine.stats().overload, 0)
+  }
+})

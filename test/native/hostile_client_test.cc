@@ -331,10 +331,7 @@ TEST("anything but a doorbell on the socket ends the connection, and its fds are
 }
 
 TEST("no fd reaches a server, where the kernel can keep them out") {
-  if (!FdsAreRefused()) {
-    printf("# SKIP: this kernel has no SO_PASSRIGHTS\n");
-    return;
-  }
+  if (!FdsAreRefused()) SKIP("this kernel has no SO_PASSRIGHTS");
   Scene scene;
   scene.Start();
   {
@@ -760,10 +757,7 @@ TEST("forged setups are refused with their code, and their fds are closed") {
 }
 
 TEST("a uid that waits for its verdict in great number leaves places for others") {
-  if (geteuid() != 0) {
-    printf("# SKIP: needs root, for a second uid\n");
-    return;
-  }
+  if (geteuid() != 0) SKIP("needs root, for a second uid");
   Server server;
   server.options.authorizing = 8;
   server.options.callbacks.authorize = [](coroipcs_connection* connection,

@@ -54,7 +54,7 @@ for (const groups of [[], [4242, 4243]]) {
     `uid 1234, gid 4321, groups [${groups.join()}]: authorize sees what the kernel says`,
     async (t) => {
       if (!isRoot) {
-        t.comment('skipped: needs root, to become another user')
+        t.pass('not run here', { skip: 'needs root, to become another user' })
         return
       }
       let seen: Credentials | undefined
@@ -83,7 +83,8 @@ t.test('the default policy: the same user and root, nobody else', async (t) => {
   const { server, name } = await serve()
   t.equal(await outcome(connect(name, { service: 1 })), 'OK')
   if (!isRoot) {
-    t.comment('skipped: the rest: needs root, to become other users')
+    t.pass('not run here', { skip: 'the rest: needs root, to become other users' })
+    await server.close()
     return
   }
   t.equal(await tryToConnect(await as(t, 1234, 4321, []), name), 'ERR_COROIPC_DENIED')
@@ -111,7 +112,7 @@ t.test('a client in a user namespace is who it is outside', async (t) => {
   const unshare = ['--user', '--map-root-user']
   const probe = Program.command('unshare', ...unshare, 'true')
   if ((await probe.end()) !== 0) {
-    t.comment('skipped: user namespaces are not allowed here')
+    t.pass('not run here', { skip: 'user namespaces are not allowed here' })
     return
   }
   const seen: number[] = []
@@ -132,7 +133,7 @@ t.test('a client in a user namespace is who it is outside', async (t) => {
       t.equal(await other.run(() => process.getuid?.()), 0, 'it thinks that it is root')
       t.equal(await tryToConnect(other, name), 'ERR_COROIPC_DENIED')
       t.equal(seen.at(-1), 1234)
-    } else t.comment('skipped: user 1234 in a namespace: not allowed here')
+    } else t.pass('not run here', { skip: 'user 1234 in a namespace: not allowed here' })
   }
   await server.close()
 })
@@ -141,13 +142,13 @@ t.test(
   'a server in a user namespace refuses those it has no name for, unless allowed',
   async (t) => {
     if (!isRoot) {
-      t.comment('skipped: needs root, to become another user')
+      t.pass('not run here', { skip: 'needs root, to become another user' })
       return
     }
     const through = ['unshare', '--user', '--map-root-user']
     const probe = Program.command('unshare', ...through.slice(1), 'true')
     if ((await probe.end()) !== 0) {
-      t.comment('skipped: user namespaces are not allowed here')
+      t.pass('not run here', { skip: 'user namespaces are not allowed here' })
       return
     }
     for (const allowUnmapped of [false, true]) {

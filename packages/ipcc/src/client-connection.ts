@@ -278,7 +278,7 @@ export class ClientConnection
         ? payload
         : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
-    let refused: Error | undefined
+    let refused: IpcError | undefined
     if (length > this.messageBytes) refused = this.#tooLarge(`request ${id}`, length)
     else if (this.#reason !== Status.OK) refused = this.#overError(`request ${id}`, false)
     else if (signal?.aborted === true)
@@ -289,7 +289,7 @@ export class ClientConnection
       })
     if (refused !== undefined) {
       if (callback === undefined) reject?.(refused)
-      else queueMicrotask(() => (callback as (error: Error) => void)(refused))
+      else queueMicrotask(() => callback(refused, undefined as never))
       return undefined
     }
     const long = timeoutMs >= LONG_MS && timeoutMs < Infinity
@@ -384,7 +384,7 @@ export class ClientConnection
     try {
       if (!pending.returned) queueMicrotask(() => callback(error, outcome))
       else if (error === null) callback(null, outcome)
-      else callback(error)
+      else callback(error, undefined)
     } catch (thrown) {
       queueMicrotask(() => {
         throw thrown
@@ -702,7 +702,8 @@ export class ClientConnection
     if (scratch) into = new Uint8Array(this.messageBytes)
     const started = this.#latency === undefined ? 0 : performance.now()
     let result: number
-    if (shared && this.#isOurs(payload)) {
+    // Beside a lease its bytes are copied: the native call for buffers lends its answer in place.
+    if (shared && this.#isOurs(payload) && !held) {
       const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
       const offset = payload instanceof SharedBuffer ? 0 : payload.offset
       const { handle } = buffer

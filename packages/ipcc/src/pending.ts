@@ -9,7 +9,7 @@
  * another call.
  */
 import { performance } from 'node:perf_hooks'
-import { TIMEOUT_MS_MAX } from '@coroipc/native'
+import { type IpcError, TIMEOUT_MS_MAX } from '@coroipc/native'
 import type { Lease } from './lease.js'
 
 /** An answer with everything that came with it. */
@@ -25,8 +25,11 @@ export interface Answer {
 /** What a request comes to, by its options: the payload, with `full` an answer, with `inPlace` a lease. */
 export type Outcome = Uint8Array | Answer | Lease
 
-/** What is called when a request without promise has its outcome: once, never before `request` returns. */
-export type Callback<T> = (error: Error | null, answer?: T) => void
+/**
+ * What is called when a request without promise has its outcome: once, never before `request` returns. As in Node.js
+ * `answer` is there only when `error` is null.
+ */
+export type Callback<T> = (error: IpcError | null, answer: T) => void
 
 /** The form that was asked for. */
 export const Form = { payload: 0, full: 1, lease: 2 } as const

@@ -198,6 +198,8 @@ export class ServerConnection<Context>
   readonly requestsInFlight: number
   closed = false
 
+  /** Dispatches that were answered false without asking the native side. */
+  refused = 0
   readonly number: number
   readonly home: Service<Context>
   readonly latency: Latency | undefined
@@ -258,14 +260,16 @@ export class ServerConnection<Context>
     const bytes = isBytes(payload) ? payload : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(length)
-    if (this.closed || this.#blocked) return false
+    if (this.closed) return false
+    if (this.#blocked) return this.#refuse()
     if (length <= SMALL_BYTES) {
       if (bytes instanceof Uint8Array) loop.post(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
       else loop.postParts(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
       return true
     }
     loop.flush()
-    if (this.closed || this.#blocked) return false
+    if (this.closed) return false
+    if (this.#blocked) return this.#refuse()
     return this.#dispatched(addon.dispatch(loop.handle, this.number, id, bytes), length)
   }
 
@@ -279,7 +283,8 @@ export class ServerConnection<Context>
       if (buffer.owner === this) buffer.release()
       return true
     }
-    if (this.closed || this.#blocked) return false
+    if (this.closed) return false
+    if (this.#blocked) return this.#refuse()
     loop.flush()
     const offset = payload instanceof SharedBuffer ? 0 : payload.offset
     const length = payload.byteLength
@@ -289,6 +294,11 @@ export class ServerConnection<Context>
     )
     if (queued) buffer.release()
     return queued
+  }
+
+  #refuse(): false {
+    this.refused++
+    return false
   }
 
   #dispatched(result: number, length: number): boolean {
@@ -413,7 +423,9 @@ export class ServerConnection<Context>
   stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats {
     const clear = clearOption(options)
     if (this.#gone) throw ipcError(Status.DISCONNECTED, { subject: 'stats' })
-    const stats = this.#owner.readStats(this.number, clear)
+    const native = this.#owner.readStats(this.number, clear)
+    const stats = { ...native, overload: native.overload + this.refused }
+    if (clear) this.refused = 0
     return this.latency === undefined ? stats : { ...stats, latency: this.latency.read(clear) }
   }
 

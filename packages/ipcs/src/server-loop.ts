@@ -120,6 +120,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   readonly #authorizing: (object | undefined)[] = []
   readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
   #batchTime = 0
+  /** Dispatches that ended connections answered false themselves. */
+  #refused = 0
 
   constructor(options: LoopOptions<Context>, events: LoopEvents<Context>) {
     this.#options = options
@@ -393,6 +395,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (ended === undefined) return
     // Handlers that still run finish with their promise; of a deferred request nothing more may come.
     for (const request of ended.pending) if (request?.isDeferred) this.#finish(request, ended, '')
+    this.#refused += ended.refused
     this.connections[number] = undefined
     this.alive--
     if (!this.destroyed) addon.release(this.loop.handle, number)
@@ -748,7 +751,15 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   readStats(connection: number, clear: boolean): Stats {
     this.loop.flush() // what was said to be queued counts
     addon.stats(this.loop.handle, connection, clear, this.#stats)
-    return statsFrom(this.#stats)
+    const stats = statsFrom(this.#stats)
+    if (connection >= 0) return stats
+    let overload = stats.overload + this.#refused
+    for (const each of this.connections) overload += each?.refused ?? 0
+    if (clear) {
+      this.#refused = 0
+      for (const each of this.connections) if (each !== undefined) each.refused = 0
+    }
+    return { ...stats, overload }
   }
 
   destroy(): void {
