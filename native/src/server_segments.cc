@@ -207,8 +207,8 @@ Status coroipcs_connection::AllocateBuffer(uint32_t bytes, coroipc_buffer** buff
   TakeReturnedBuffers();  // what was let go of since the last turn
   if (phase_ != Phase::kOpen) return status_;
   const Status status = AcquireSegment(bytes, buffer);
-  // LIMIT also when the client has them all as its own buffers. No answer waits for those, it may keep
-  // them for ever; who asks here can choose to wait.
+  // LIMIT also when the client has them all as its own buffers. No answer waits for those, it may
+  // keep them for ever; who asks here can choose to wait.
   if (status == COROIPC_AGAIN || (status == COROIPC_LIMIT && CouldFree(bytes))) {
     buffer_wanted = true;
     return COROIPC_FULL;
