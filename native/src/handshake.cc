@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstring>
 
+#include "shared_word.h"
+
 namespace coroipc {
 
 namespace {
@@ -172,7 +174,7 @@ void FillSegmentHeader(coroipc_control* control, const Terms& terms, uint64_t co
 
 Status CheckSegmentHeader(const coroipc_control* control, const coroipc_setup_reply& reply) {
   coroipc_segment_header header;
-  std::memcpy(&header, &control->header, sizeof header);
+  CopyIn(&header, reinterpret_cast<const uint8_t*>(&control->header), sizeof header);
   if (header.magic != COROIPC_MAGIC || header.abi_version != COROIPC_ABI_VERSION ||
       header.layout != COROIPC_LAYOUT || header.segment_bytes != reply.segment_bytes ||
       header.request_ring_bytes != reply.request_ring_bytes ||

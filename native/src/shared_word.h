@@ -15,14 +15,26 @@
 
 namespace coroipc {
 
+// What a load gives is the peer's to say, each time anew. A fuzz build (test/fuzz/loads.cc) says it
+// in the peer's stead.
+#ifdef COROIPC_FUZZ_LOADS
+uint32_t FuzzLoad(uint32_t honest);
+uint64_t FuzzLoad(uint64_t honest);
+void FuzzCopied(void* to, size_t bytes);
+#else
+inline uint32_t FuzzLoad(uint32_t honest) { return honest; }
+inline uint64_t FuzzLoad(uint64_t honest) { return honest; }
+inline void FuzzCopied(void*, size_t) {}
+#endif
+
 inline uint32_t LoadRelaxed(uint32_t& word) {
-  return std::atomic_ref<uint32_t>(word).load(std::memory_order_relaxed);
+  return FuzzLoad(std::atomic_ref<uint32_t>(word).load(std::memory_order_relaxed));
 }
 inline uint32_t LoadAcquire(uint32_t& word) {
-  return std::atomic_ref<uint32_t>(word).load(std::memory_order_acquire);
+  return FuzzLoad(std::atomic_ref<uint32_t>(word).load(std::memory_order_acquire));
 }
 inline uint32_t LoadSeqCst(uint32_t& word) {
-  return std::atomic_ref<uint32_t>(word).load(std::memory_order_seq_cst);
+  return FuzzLoad(std::atomic_ref<uint32_t>(word).load(std::memory_order_seq_cst));
 }
 inline void StoreSeqCst(uint32_t& word, uint32_t value) {
   std::atomic_ref<uint32_t>(word).store(value, std::memory_order_seq_cst);
@@ -31,20 +43,23 @@ inline void StoreRelaxed(uint32_t& word, uint32_t value) {
   std::atomic_ref<uint32_t>(word).store(value, std::memory_order_relaxed);
 }
 inline uint32_t ExchangeSeqCst(uint32_t& word, uint32_t value) {
-  return std::atomic_ref<uint32_t>(word).exchange(value, std::memory_order_seq_cst);
+  return FuzzLoad(std::atomic_ref<uint32_t>(word).exchange(value, std::memory_order_seq_cst));
 }
 
 // Eight bytes of a record header at once; plain memory order, since the position that uncovered the
 // record was loaded with acquire.
 inline uint64_t LoadWide(const uint8_t* address) {
-  return std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t*>(const_cast<uint8_t*>(address)))
-      .load(std::memory_order_relaxed);
+  return FuzzLoad(
+      std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t*>(const_cast<uint8_t*>(address)))
+          .load(std::memory_order_relaxed));
 }
 
 // Payload bytes that the peer may change while they are copied: whatever is copied is private
 // afterwards.
 inline void CopyIn(void* to, const uint8_t* from, size_t bytes) {
-  if (bytes != 0) std::memcpy(to, from, bytes);  // nothing may come from or go to nowhere
+  if (bytes == 0) return;  // nothing may come from or go to nowhere
+  std::memcpy(to, from, bytes);
+  FuzzCopied(to, bytes);
 }
 
 inline void Pause() {
