@@ -196,6 +196,12 @@ for (const sanitizer of ['asan', 'tsan']) {
     UBSAN_OPTIONS: 'print_stacktrace=1',
   })
 }
+// Here and not in the test, whose time is limited; without clang the test says so.
+if ((everything || options.js) && !options['no-build'] && tests(/fuzz\.test\.ts$/).length > 0) {
+  const fuzz = spawnSync(process.execPath, ['scripts/fuzz.mjs', '--build'], { stdio: 'inherit' })
+  if (![0, 77].includes(fuzz.status))
+    total.failed.push({ name: 'fuzz targets: build', details: '' })
+}
 if (everything || options.js) await runScripts(tests(/\.test\.ts$/))
 if (everything || options.matrix) await runMatrix()
 

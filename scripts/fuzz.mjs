@@ -1,0 +1,249 @@
+// `npm run fuzz -- --seconds N [--target T]`: builds the fuzz targets of test/fuzz, shows that their mutants are found,
+// and runs each target for its share of the seconds. Ends with 1 on a finding, or when a mutant goes unnoticed.
+// docs/internals/fuzzing.md tells what is fuzzed and how.
+//
+//   --seconds N     of fuzzing in all, each job by itself [60]
+//   --target T      only this one, and its mutants; may be given several times
+//   --jobs N        targets that run at the same time [1]
+//   --build         builds and does nothing else; --no-build: the other way round
+//   --no-mutants    long runs need not be told again what a short one has shown
+//   --keep          puts what was learnt into test/fuzz/corpus, made as small as possible
+//   --json          the result as one line for test/fuzz/fuzz.test.ts
+//
+// What is learnt on the way stays in build/fuzz/corpus, where the next run starts.
+import { spawn, spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+process.chdir(root)
+
+const { values: options } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '60' },
+    target: { type: 'string', multiple: true, default: [] },
+    jobs: { type: 'string', default: '1' },
+    build: { type: 'boolean', default: false },
+    'no-build': { type: 'boolean', default: false },
+    'no-mutants': { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+})
+
+const allTargets = ['ring_reader', 'ring_writer', 'handshake', 'server', 'client', 'api']
+const unknown = options.target.filter((name) => !allTargets.includes(name))
+if (unknown.length > 0 || !(Number(options.seconds) > 0) || !(Number(options.jobs) > 0)) {
+  console.error(`--target is one of ${allTargets.join(', ')}; --seconds and --jobs are above 0`)
+  process.exit(1)
+}
+const targets = options.target.length > 0 ? options.target : allTargets
+const mutants = JSON.parse(readFileSync('test/fuzz/mutants.json', 'utf8')).filter(({ target }) =>
+  targets.includes(target),
+)
+// Long inputs find nothing that short ones do not, and take longer.
+const inputBytes = { ring_reader: 160, ring_writer: 160, handshake: 96, api: 160 }
+const mutantSeconds = 60
+const keptMax = 200 // inputs of a target, in the repository
+
+const filesIn = (directory) => (existsSync(directory) ? readdirSync(directory) : [])
+const say = (line) => options.json || console.log(line)
+
+// A compiler that has libFuzzer beside it: Debian packs that apart.
+const hasFuzzer = (name) => {
+  const asked = spawnSync(name, ['-print-runtime-dir'], { encoding: 'utf8' })
+  return (
+    asked.status === 0 &&
+    filesIn(asked.stdout.trim()).some((file) => file.startsWith('libclang_rt.fuzzer'))
+  )
+}
+const clang = ['clang++', 'clang++-14'].find(hasFuzzer)
+if (clang === undefined) {
+  const reason = 'no clang with libFuzzer: apt-get install clang-14 libclang-rt-14-dev'
+  console.log(options.json ? JSON.stringify({ skipped: reason }) : `skipped: ${reason}`)
+  process.exit(77)
+}
+
+function build() {
+  const make = (...args) =>
+    spawnSync(
+      'make',
+      [
+        '-C',
+        'test/fuzz',
+        '--silent',
+        '--no-print-directory',
+        `CLANGXX=${clang}`,
+        '-j',
+        options.jobs,
+        ...args,
+      ],
+      { stdio: ['ignore', options.json ? 2 : 1, 2] },
+    ).status === 0
+  if (!make(...targets.map((target) => `../../build/fuzz/${target}`))) return false
+  for (const { name, target, file, from, to } of mutants) {
+    const source = readFileSync(`native/src/${file}.cc`, 'utf8')
+    if (source.split(from).length !== 2) {
+      console.error(`${name}: native/src/${file}.cc does not say so once, and once only: ${from}`)
+      return false
+    }
+    const path = `build/fuzz/mutants/${name}/${file}.cc`
+    const mutated = source.replace(from, () => to)
+    mkdirSync(dirname(path), { recursive: true })
+    if (!existsSync(path) || readFileSync(path, 'utf8') !== mutated) writeFileSync(path, mutated)
+    if (!make('mutant', `MUTANT=${name}`, `FILE=${file}`, `TARGET=${target}`)) return false
+  }
+  return true
+}
+
+/** Runs a fuzz program; its own words, and how it ended. */
+async function fuzz(program, target, seconds, folders, prefix) {
+  mkdirSync(dirname(prefix), { recursive: true })
+  for (const folder of folders) mkdirSync(folder, { recursive: true })
+  const started = performance.now()
+  const child = spawn(
+    'nice',
+    // biome-ignore format: a line for what belongs together
+    [
+      '-n', '10', program,
+      `-max_total_time=${seconds}`, `-max_len=${inputBytes[target] ?? 512}`,
+      '-rss_limit_mb=1024', '-timeout=10', '-print_final_stats=1',
+      `-artifact_prefix=${prefix}`, ...folders,
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  )
+  const stop = () => {
+    child.kill('SIGKILL')
+    process.exit(1)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop)
+  const exit = new Promise((resolve) => {
+    child.on('error', (error) => resolve(error.message))
+    child.on('close', (code, signal) => resolve(signal ?? code))
+  })
+  const [said, code] = await Promise.all([text(child.stderr), exit])
+  for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, stop)
+  return {
+    code,
+    said,
+    seconds: (performance.now() - started) / 1000,
+    executions: Number(/number_of_executed_units: (\d+)/.exec(said)?.[1] ?? 0),
+    input: /Test unit written to (\S+)/.exec(said)?.[1],
+    why:
+      /^.*MUST\(.*$|^.*runtime error: .*$|^SUMMARY: .*$|^.*was left open.*$/m
+        .exec(said)?.[0]
+        .replace(/^SUMMARY: /, '') ?? `ended with ${code}`,
+  }
+}
+
+async function runMutant({ name, target, what }) {
+  const program = `build/fuzz/mutants/${name}/${target}`
+  const place = `build/fuzz/mutants/${name}/`
+  // From the repository's corpus, nothing learnt: what is found now is found in every clone.
+  rmSync(`${place}learnt`, { recursive: true, force: true })
+  const result = await fuzz(
+    program,
+    target,
+    mutantSeconds,
+    [`${place}learnt`, `test/fuzz/corpus/${target}`],
+    `${place}found-`,
+  )
+  const found = result.code !== 0 && result.input !== undefined
+  say(
+    `${found ? 'ok  ' : 'FAIL'} mutant ${name.padEnd(24)} ${found ? `found in ${result.seconds.toFixed(1)} s, ${result.executions} executions` : 'was not found'}: ${found ? result.why : what}`,
+  )
+  return {
+    name: `mutant ${name}: ${what}`,
+    ok: found,
+    seconds: result.seconds,
+    details: result.why,
+  }
+}
+
+async function runTarget(target, seconds) {
+  const learnt = `build/fuzz/corpus/${target}`
+  const result = await fuzz(
+    `build/fuzz/${target}`,
+    target,
+    seconds,
+    [learnt, `test/fuzz/corpus/${target}`],
+    `build/fuzz/findings/${target}-`,
+  )
+  const ok = result.code === 0
+  const rate = Math.round(result.executions / result.seconds)
+  const replay = result.input && `build/fuzz/${target} ${result.input}`
+  say(
+    `${ok ? 'ok  ' : 'FAIL'} ${target.padEnd(12)} ${String(result.executions).padStart(11)} executions  ${String(rate).padStart(7)}/s  ${ok ? 0 : 1} findings`,
+  )
+  if (!ok) {
+    say(`     ${result.why}`)
+    say(replay ? `     again: ${replay}` : result.said.trim().replace(/^/gm, '     '))
+  }
+  return {
+    name: target,
+    ok,
+    executions: result.executions,
+    seconds: result.seconds,
+    details: ok ? '' : [result.why, replay && `again: ${replay}`].filter(Boolean).join('\n'),
+  }
+}
+
+/** What covers most with least, into the repository. */
+function keep(target) {
+  const existing = (argument) => argument.startsWith('-') || existsSync(argument)
+  const kept = `test/fuzz/corpus/${target}`
+  const fresh = `build/fuzz/kept/${target}`
+  rmSync(fresh, { recursive: true, force: true })
+  mkdirSync(fresh, { recursive: true })
+  const merged = spawnSync(
+    `build/fuzz/${target}`,
+    ['-set_cover_merge=1', fresh, kept, `build/fuzz/corpus/${target}`].filter(existing),
+    { stdio: 'ignore' },
+  )
+  if (merged.status !== 0) return false
+  // What shows a mutant stays, whatever else it covers.
+  for (const name of filesIn(kept)) if (!name.startsWith('shows-')) rmSync(join(kept, name))
+  // The merge writes those first that add most.
+  const age = (name) => statSync(join(fresh, name), { bigint: true }).mtimeNs
+  const best = filesIn(fresh).sort((a, b) => (age(a) < age(b) ? -1 : 1))
+  for (const name of best.slice(0, keptMax))
+    writeFileSync(join(kept, name), readFileSync(join(fresh, name)))
+  say(`     ${target}: ${filesIn(kept).length} inputs in ${kept}`)
+  return true
+}
+
+if (!options['no-build'] && !build()) process.exit(1)
+if (options.build) process.exit(0)
+
+const results = []
+if (!options['no-mutants']) for (const mutant of mutants) results.push(await runMutant(mutant))
+const waiting = [...targets]
+const share = Math.max(
+  1,
+  Math.round((Number(options.seconds) * Number(options.jobs)) / targets.length),
+)
+await Promise.all(
+  Array.from({ length: Number(options.jobs) }, async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift())
+      results.push(await runTarget(name, share))
+  }),
+)
+if (options.keep && results.every(({ ok }) => ok)) {
+  for (const target of targets) if (!keep(target)) process.exitCode = 1
+}
+const sum = results.reduce((total, { executions = 0 }) => total + executions, 0)
+const bad = results.filter(({ ok }) => !ok)
+if (options.json) console.log(JSON.stringify({ results }))
+else console.log(`${sum} executions, ${bad.length} findings`)
+if (bad.length > 0) process.exitCode = 1
