@@ -212,7 +212,7 @@ function keep(target) {
     { stdio: 'ignore' },
   )
   if (merged.status !== 0) return false
-  // What shows a mutant stays, whatever else it covers.
+  // What shows a mutant, or showed a defect, stays, whatever else it covers.
   for (const name of filesIn(kept)) if (!name.startsWith('shows-')) rmSync(join(kept, name))
   // The merge writes those first that add most.
   const age = (name) => statSync(join(fresh, name), { bigint: true }).mtimeNs

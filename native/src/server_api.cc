@@ -211,7 +211,8 @@ void coroipcs_connection_release(struct coroipcs_connection* connection) {
   // Keeps the server until the lock is given back.
   ++server.objects;
   // The first one after the last row is the receiver's own; destroy does not give it back again.
-  if (connection->ended_told) connection->own_released = true;
+  // With callbacks the receiver is the driver, which says so itself.
+  if (connection->ended_told && server.driver == nullptr) connection->own_released = true;
   connection->Release();
   const bool last = --server.objects == 0 && server.destroyed;
   server.Unlock();

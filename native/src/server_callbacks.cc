@@ -89,6 +89,15 @@ bool RunDisconnected(const coroipcs_callbacks& callbacks, coroipcs_connection* c
   return callbacks.disconnected(connection, why, callbacks.context) == 0;
 }
 
+// The driver's reference, whatever the application still holds or has given back.
+void ReleaseOwn(coroipcs_connection* connection) {
+  {
+    Loop::Guard guard(connection->server);
+    connection->own_released = true;
+  }
+  coroipcs_connection_release(connection);
+}
+
 void Postpone(coroipcs_server& server, coroipcs_connection* connection) {
   Loop::Guard guard(server);
   connection->disconnect_retry_ns = NowNs() + connection->disconnect_backoff_ms * kMillisecond;
@@ -131,7 +140,7 @@ void HandleRow(coroipcs_server& server, const coroipc_entry& row, void* block) {
       return;
     case COROIPC_KIND_DISCONNECTED:
       if (RunDisconnected(callbacks, connection, static_cast<Status>(row.argument))) {
-        coroipcs_connection_release(connection);
+        ReleaseOwn(connection);
       } else {
         server.driver->busy.push_back(connection);
         Postpone(server, connection);
@@ -159,7 +168,7 @@ void RetryBusy(coroipcs_server& server) {
       ++i;
     } else if (RunDisconnected(server.options.callbacks, connection, connection->status())) {
       busy.erase(busy.begin() + static_cast<std::ptrdiff_t>(i));
-      coroipcs_connection_release(connection);
+      ReleaseOwn(connection);
     } else {
       Postpone(server, connection);
       ++i;

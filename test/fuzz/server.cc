@@ -393,7 +393,7 @@ void SetCallbacks(coroipcs_callbacks* callbacks) {
   };
   callbacks->disconnected = [](coroipcs_connection* connection, coroipc_status, void*) {
     Forget(coroipcs_connection_number(connection));
-    return world->held.empty() && input.Chance(8) ? 1 : 0;
+    return input.Chance(8) ? 1 : 0;
   };
   callbacks->handler_get = [](coroipcs_connection*, uint16_t, uint16_t id,
                               void*) -> coroipcs_handler_fn {
