@@ -1,11 +1,11 @@
-// Runs the tests: native programs, then emitted TypeScript, then the system tests on other Node.js versions.
+// Runs the tests: native programs, the models of the protocol, emitted TypeScript, the system tests on other Node.js versions.
 // Each is a program that writes TAP, by check.h or by tap, and gets a process group of its own and a time limit:
 // a crash or a hang is a failure with a name, and leaves no process behind. (tap's own runner also works,
 // `npx tap build/test/ipcs/server.test.js`; but after a file that hangs it loses the result of the next one.)
 //
 //   npm test                             everything; builds first
 //   npm test -- ring system/             only files whose path contains one of these
-//   npm test -- --no-build --jobs=1      options; --native, --js, --matrix choose a part
+//   npm test -- --no-build --jobs=1      options; --native, --models, --js, --matrix choose a part
 //   npm run test:sanitize                native tests under ASan+UBSan, then TSan
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.
@@ -26,6 +26,7 @@ const { values: options, positionals: filters } = parseArgs({
   options: {
     'no-build': { type: 'boolean', default: false },
     native: { type: 'boolean', default: false },
+    models: { type: 'boolean', default: false },
     js: { type: 'boolean', default: false },
     matrix: { type: 'boolean', default: false },
     asan: { type: 'boolean', default: false },
@@ -36,8 +37,9 @@ const { values: options, positionals: filters } = parseArgs({
   },
 })
 const timeout_ms = Number(options.timeout) * 1000
-const everything =
-  !options.native && !options.js && !options.matrix && !options.asan && !options.tsan
+const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan'].some(
+  (part) => options[part],
+)
 
 /** Sources below test/ whose names match, as paths without extension. */
 function tests(pattern, below = 'test') {
@@ -151,6 +153,13 @@ const runScripts = (names, { node = process.execPath, label = '' } = {}) =>
     runTest(label + name, node, ['--enable-source-maps', join('build', `${name}.js`)]),
   )
 
+// scripts/models.mjs checks one model and its mutants; memory.pml is a part of others.
+const runModels = () =>
+  runEach(
+    tests(/\.pml$/, 'test/models').filter((name) => basename(name) !== 'memory'),
+    (name) => runTest(name, process.execPath, ['scripts/models.mjs', '--tap', `${name}.pml`]),
+  )
+
 async function runMatrix() {
   const files = tests(/\.test\.ts$/, 'test/system')
   if (files.length === 0) return
@@ -202,6 +211,7 @@ if ((everything || options.js) && !options['no-build'] && tests(/fuzz\.test\.ts$
   if (![0, 77].includes(fuzz.status))
     total.failed.push({ name: 'fuzz targets: build', details: '' })
 }
+if (everything || options.models) await runModels()
 if (everything || options.js) await runScripts(tests(/\.test\.ts$/))
 if (everything || options.matrix) await runMatrix()
 
