@@ -170,6 +170,9 @@ Status Connection::DrainSocket() {
     if (status != COROIPC_OK) return status;
     if (received.bytes == 1 && bytes[0] == COROIPC_SOCKET_DOORBELL && !received.fd.valid()) {
       ++stats_.doorbells_received;
+      // Whatever it was rung for, a word was taken for it. A loop that armed this connection must
+      // not trust its words any more, also where a call that looks for itself took the doorbell.
+      if (list == List::kArmed) loop_.MarkReady(*this);
       OnUnarmed();
       continue;
     }

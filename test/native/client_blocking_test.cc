@@ -514,6 +514,46 @@ TEST("a pad that needs the whole ring is waited for and given") {
 
 // -- forked children ------------------------------------------------------------------------------
 
+TEST(
+    "a receive that does not wait takes the doorbell for room, and the loop still sends the rest") {
+  RawServer server;
+  server.terms.requests_in_flight = 8;
+  std::thread accepting([&] { server.Serve(); });
+  coroipcc_group_options options;
+  coroipcc_group_options_init(&options);
+  coroipcc_group* group = nullptr;
+  REQUIRE(coroipcc_group_create(&options, &group) == COROIPC_OK);
+  Client client;
+  REQUIRE(client.Connect(server.name, group) == COROIPC_OK);
+  accepting.join();
+  Batch batch;
+  const auto arm = [&] {
+    return Eventually([&] {
+      (void)coroipcc_receive(group, batch.get(), 1);
+      (void)batch.Take();
+      return coroipcc_look(group, 0) == COROIPC_OK;
+    });
+  };
+  // Four fill the ring of 8192 bytes, three wait.
+  const std::vector<uint8_t> bytes(2000, 'x');
+  const iovec part = Part(bytes.data(), bytes.size());
+  for (int i = 0; i < 7; ++i) REQUIRE(coroipcc_send(client.connection, 9, &part, 1) == COROIPC_OK);
+  REQUIRE(arm());
+  coroipc_record header;
+  REQUIRE(server.TakeRequest(&header));  // room for one of the three: the doorbell is rung
+  coroipcc_dispatch dispatch;
+  CHECK_EQ(coroipcc_dispatch_receive(client.connection, 0, &dispatch), COROIPC_AGAIN);
+  // The loop goes to sleep as it always does: what it had armed before is not armed any more.
+  (void)coroipcc_look(group, 0);
+  for (int i = 0; i < 4; ++i) REQUIRE(server.TakeRequest(&header));
+  pollfd watched = {coroipcc_group_fd(group), POLLIN, 0};
+  CHECK_EQ(poll(&watched, 1, 2000), 1);
+  REQUIRE(arm());
+  for (int i = 0; i < 2; ++i) CHECK(server.TakeRequest(&header));
+  client.Close();
+  coroipcc_group_destroy(group);
+}
+
 TEST("a forked child can use none of its parent's, and harms it by nothing") {
   Server server;
   server.Start();
