@@ -107,7 +107,7 @@ async function check(run, directory) {
   const compiled = await execute(
     'gcc',
     [
-      '-O1',
+      optimized,
       '-w',
       '-DCOLLAPSE',
       ...gcc,
@@ -156,7 +156,9 @@ const missing = ['spin', 'gcc'].filter((tool) => spawnSync(tool, ['-V']).error !
 if (missing.length > 0) {
   const why = `${missing.join(' and ')} is not installed: apt-get install ${missing.join(' ')}`
   if (options.tap)
-    console.log(`TAP version 13\n1..1\nok 1 - ${files.map((file) => basename(file))} # SKIP ${why}`)
+    console.log(
+      `TAP version 13\n1..1\nok 1 - ${files.map((file) => basename(file)).join(', ')} # SKIP ${why}`,
+    )
   else console.log(`skipped: ${why}`)
   process.exit(options.tap ? 77 : 0)
 }
