@@ -47,6 +47,27 @@ const verdicts = {
   spins: /^pan:\d+: (non-progress|acceptance) cycle/m,
 }
 
+/** The mistakes that a model and what it includes can be told to make. */
+function mutantsIn(file) {
+  const source = readFileSync(file, 'utf8')
+  const conditions = source.match(/^#(?:ifdef|ifndef|if|elif)\b.*$/gm) ?? []
+  const included = [...source.matchAll(/^#include "(.*)"$/gm)].map(([, name]) =>
+    join(file, '..', name),
+  )
+  return new Set([
+    ...conditions.flatMap((line) => line.match(/\bM_\w+/g) ?? []),
+    ...included.flatMap((name) => [...mutantsIn(name)]),
+  ])
+}
+
+const listedAnywhere = new Set(
+  readdirSync('test/models').flatMap((name) =>
+    [...readFileSync(join('test/models', name), 'utf8').matchAll(/^\/\/ MUTANT (M_\w+)/gm)].map(
+      ([, mutant]) => mutant,
+    ),
+  ),
+)
+
 /** What a model's comments say is to be run, and what is wrong with them. */
 function runsOf(file) {
   const source = readFileSync(file, 'utf8')
@@ -65,18 +86,11 @@ function runsOf(file) {
     if (kind !== 'LONG' || options.long)
       runs.push({ file, mutant, verdict, property, defines, what })
   }
-  const listed = new Set(runs.map(({ mutant }) => mutant))
-  const planted = [
-    ...source.matchAll(/^#(?:ifdef|ifndef|if|elif).*$/gm),
-    ...(source.includes('"memory.pml"')
-      ? readFileSync(join(file, '../memory.pml'), 'utf8').matchAll(/^#ifn?def M_.*$/gm)
-      : []),
-  ].flatMap(([line]) => line.match(/\bM_\w+/g) ?? [])
-  // A mistake of memory.pml need not make sense in every model; one of the model's own must be run.
+  const planted = mutantsIn(file)
   for (const mutant of planted)
-    if (!listed.has(mutant) && source.includes(mutant)) wrong.push(`${mutant} is never run`)
-  for (const mutant of listed)
-    if (mutant && !planted.includes(mutant)) wrong.push(`${mutant} changes nothing`)
+    if (!listedAnywhere.has(mutant)) wrong.push(`${mutant} is never run`)
+  for (const { mutant } of runs)
+    if (mutant && !planted.has(mutant)) wrong.push(`${mutant} changes nothing`)
   return { runs, wrong: [...new Set(wrong)] }
 }
 

@@ -1,20 +1,18 @@
 // connection.pml: one connection, three rings, both processes: backlogs, room (writer_wants), the bound of unsent answers,
-// blocking calls beside an event loop, handlers that answer at once, later or not before 'drain', and with -DDEATH the death
-// of either side at any step with the final drain. native/src/connection.cc (Turn, Arm, Disarm, PublishOut, FlushBacklogs,
+// blocking calls beside an event loop, handlers that answer at once, later or not before 'drain'; for death.pml the death of
+// either side at any step with the final drain. native/src/connection.cc (Turn, Arm, Disarm, PublishOut, FlushBacklogs,
 // BeginFinalDrain, End), server_connection.cc (Overflowing, Reads), client_messages.cc (Reads, KeepSink), client_blocking.cc.
 //
 // Left out: time (so a hang here is one that only a deadline would end), segments, the handshake, sizes of records.
 //
-// Checked: nobody hangs; no record lost, doubled or torn; who survives reads all that was published before the death, then
-// ends; unsent answers stay bounded; and (progress) nobody runs for ever without a record being moved or a sleep.
+// Checked: nobody hangs; no record is lost, doubled or out of order; unsent answers stay bounded; and (progress) nobody runs
+// for ever without a record being moved.
 //
 // HOLDS -DN=2: no hang, nothing lost
 // HOLDS -DN=3 -DD=0 -DU=1 -DCQ=1: unsent answers bounded, no dispatches
 // HOLDS -DONE_WAY -DN=3 -DD=0: one-way messages, which no answer follows
 // HOLDS -DN=2 -DD=0 -DFAIL: no hang when a doorbell may fail and is owed
 // HOLDS -DD=2 -DHANDLER_WAITS: a handler that waits for 'drain' before it answers, a client that blocks
-// HOLDS -DDEATH -DN=2 -DD=0 -DK=2 deaths: death of either side at any step
-// HOLDS -DDEATH -DN=1 -DD=1 deaths: the same with dispatches
 // HOLDS -DMISER -DN=4 -DU=2 -DD=0 -DCQ=2: a client that asks and never reads: the server sleeps, the bound holds
 // HOLDS -DMISER -DN=4 -DU=2 -DD=0 -DCQ=2 progress: and does not spin
 // HOLDS -DN=2 -DD=0 -DU=1 progress: nobody spins
@@ -22,7 +20,6 @@
 // LONG -DN=3: no hang, nothing lost
 // LONG -DN=3 -DU=1 -DCQ=1: the same with a bound of one unsent answer
 // LONG -DN=2 -DCR=2 -DCD=2 -DK=2 -DFAIL: larger rings, space given back lazily, a doorbell that fails
-// LONG -DDEATH -DN=2 -DK=2 deaths: death of either side at any step, with dispatches
 // LONG -DN=2 -DU=1 progress: nobody spins, with dispatches
 // MUTANT M_PUBLISH_RELEASE hangs: positions published by release stores
 // MUTANT M_ARM_RELEASE hangs: sleep words set by release stores
@@ -42,10 +39,6 @@
 // MUTANT M_STOPPED_READY -DMISER -DN=4 -DU=2 -DD=0 -DCQ=2 progress spins: a connection that must not be read stays on the ready list
 // MUTANT M_STOPPED_UNLOOKED -DN=3 -DD=0 -DU=1 -DCQ=1 hangs: after the wake for room the requests are looked at only when rung for
 // MUTANT M_BACKLOG_PASSED -DN=3 -DD=0 violates: an answer goes past those that wait
-// MUTANT M_NO_HANGUP -DDEATH -DN=2 -DD=0 deaths hangs: the death is not seen in a wait
-// MUTANT M_NO_DRAIN -DDEATH -DN=2 -DD=0 deaths violates: a death is reported without the last drain
-// MUTANT M_DRAIN_ONE_TURN -DDEATH -DN=2 -DD=0 -DCQ=2 deaths violates: the last drain is bounded by one turn
-// MUTANT M_DRAIN_OLD_LOOK -DDEATH -DN=2 -DD=0 deaths violates: the last drain reads up to what was seen before the hang-up
 // MUTANT M_NOT_OWED -DN=2 -DD=0 -DFAIL hangs: a doorbell that could not be sent is forgotten
 #ifndef N
 #define N 2  // requests, at most 5
