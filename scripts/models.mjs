@@ -2,7 +2,7 @@
 //
 //   npm run models                 all of them, as a table
 //   npm run models -- ring         only files whose path contains one of these
-//   npm run models:long            the larger state spaces too (minutes, up to 3 GB)
+//   npm run models:long            the larger state spaces too (minutes, up to 2 GB)
 //   npm test -- models/            the same, counted: this program with --tap, one file each
 //
 // A model says in comments what is to be run, one line each:
@@ -32,7 +32,7 @@ const { values: options, positionals: filters } = parseArgs({
     jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
   },
 })
-const memory_mb = options.long ? 3000 : 1500
+const memory_mb = options.long ? 2000 : 1500
 const timeout_s = options.long ? 1200 : 100
 
 const compilation = {
