@@ -57,9 +57,9 @@ t.test('the C server and the C client of the guide talk', async (t) => {
     const source = workshop.write(name, fileBlock(PAGE, name).text)
     const program = source.replace(/\.c$/, '')
     const warnings = ['-std=c11', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror']
-    const library = [`-L${release}`, '-lcoroipc', `-Wl,-rpath,${release}`, '-pthread']
+    const linked = [`-L${release}`, '-lcoroipc', `-Wl,-rpath,${release}`, '-pthread']
     const include = `-I${join(root, 'native/include')}`
-    execFileSync('cc', [...warnings, include, '-o', program, source, ...library])
+    execFileSync('cc', [...warnings, include, '-o', program, source, ...linked])
     return program
   })
   const [serverFile = '', clientFile = ''] = programs

@@ -47,6 +47,35 @@ struct Group {
   coroipcc_group* group = nullptr;
 };
 
+// A server that keeps requests of ids without a handler of its own until it is told to answer.
+struct Hesitant : Server {
+  Hesitant() {
+    handle = [this](coroipcs_connection* connection, const coroipcs_request* request) {
+      const std::lock_guard lock(mutex);
+      held.emplace_back(connection, request->correlation);
+    };
+    Start();
+  }
+  ~Hesitant() { Stop(); }
+  // All that it keeps, once they are so many.
+  void Answer(size_t count) {
+    CHECK(Eventually([&] {
+      const std::lock_guard lock(mutex);
+      return held.size() == count;
+    }));
+    const std::lock_guard lock(mutex);
+    for (const auto& [connection, correlation] : held) {
+      CHECK_EQ(coroipcs_response_send(connection, correlation, COROIPC_OK, 0, nullptr, 0),
+               COROIPC_OK);
+    }
+    held.clear();
+  }
+
+ private:
+  std::mutex mutex;
+  std::vector<std::pair<coroipcs_connection*, uint32_t>> held;
+};
+
 const Row* Find(const std::vector<Row>& rows, uint32_t kind, uint32_t correlation = 0) {
   for (const Row& row : rows) {
     if (row.entry.kind == kind && (correlation == 0 || row.entry.correlation == correlation))
@@ -288,14 +317,7 @@ TEST("rows choose their slots, once at a time, and answers name them") {
 }
 
 TEST("a cancelled row frees its slot by the late answer, not before") {
-  std::mutex mutex;
-  std::vector<std::pair<coroipcs_connection*, uint32_t>> held;
-  Server server;
-  server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
-    const std::lock_guard lock(mutex);
-    held.emplace_back(connection, request->correlation);
-  };
-  server.Start();
+  Hesitant server;
   Group group;
   Client client;
   REQUIRE(client.Connect(server.name, group.group) == COROIPC_OK);
@@ -306,12 +328,9 @@ TEST("a cancelled row frees its slot by the late answer, not before") {
   CHECK_EQ(coroipcc_send_row(client.connection, &cancel, nullptr, 0), COROIPC_INVALID_ARGUMENT);
   CHECK_EQ(coroipcc_send_row(client.connection, &row, nullptr, 0), COROIPC_INVALID_ARGUMENT);
   CHECK(Eventually([&] { return server.cancels == 1; }));
-  {
-    const std::lock_guard lock(mutex);
-    CHECK_EQ(coroipcs_response_send(held[0].first, held[0].second, COROIPC_OK, 0, nullptr, 0),
-             COROIPC_OK);
-  }
+  server.Answer(1);
   const std::vector<Row> rows = group.Until(COROIPC_KIND_SLOT_FREE);
+  REQUIRE(!rows.empty());
   CHECK_EQ(rows.back().entry.correlation, 5u);
   CHECK(Find(rows, COROIPC_KIND_RESPONSE) == nullptr);
   CHECK_EQ(coroipcc_send_row(client.connection, &row, nullptr, 0), COROIPC_OK);
@@ -324,14 +343,7 @@ TEST("a cancelled row frees its slot by the late answer, not before") {
 }
 
 TEST("a blocking call that was given up counts as in flight until its late answer") {
-  std::mutex mutex;
-  std::vector<std::pair<coroipcs_connection*, uint32_t>> held;
-  Server server;
-  server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
-    const std::lock_guard lock(mutex);
-    held.emplace_back(connection, request->correlation);
-  };
-  server.Start();
+  Hesitant server;
   Group group;
   Client client;
   REQUIRE(client.Connect(server.name, group.group) == COROIPC_OK);
@@ -340,14 +352,7 @@ TEST("a blocking call that was given up counts as in flight until its late answe
              COROIPC_TIMED_OUT);
   }
   CHECK_EQ(coroipcc_given_up(client.connection), 2u);
-  CHECK(Eventually([&] {
-    const std::lock_guard lock(mutex);
-    return held.size() == 2;
-  }));
-  for (const auto& [connection, correlation] : held) {
-    CHECK_EQ(coroipcs_response_send(connection, correlation, COROIPC_OK, 0, nullptr, 0),
-             COROIPC_OK);
-  }
+  server.Answer(2);
   const std::vector<Row> rows = group.Until(COROIPC_KIND_SLOT_FREE);
   REQUIRE(!rows.empty());
   CHECK_EQ(rows.back().entry.correlation, COROIPC_SLOT_ANY);
