@@ -154,16 +154,18 @@ export function remark(row: ResultRow): string {
   return parts.join(', ')
 }
 
+/** What this run measured; the others are in the report and in --out, and would hide these here. */
 export function verdictText(verdicts: readonly Verdict[]): string {
+  const measured = verdicts.filter(({ met }) => met !== null)
   const table = new Table({
     head: ['goal', 'seen', 'met'],
     ...layout,
   })
-  for (const { goal, seen, met, doubts } of verdicts) {
-    const word = met === null ? '-' : met ? 'yes' : 'no'
+  for (const { goal, seen, met, doubts } of measured) {
+    const word = met === true ? 'yes' : 'no'
     table.push([goal, seen, doubts.length === 0 ? word : `${word} (${doubts.join(', ')})`])
   }
-  return table.toString()
+  return `${table.toString()}\n${verdicts.length - measured.length} goals were not measured by this run`
 }
 
 export function subjectsText(subjects: readonly Subject[]): string {
