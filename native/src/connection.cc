@@ -17,12 +17,23 @@ constexpr int kSocketTurnsForSegment = 64;
 constexpr uint64_t kBatchBlockBytesMax = 8u << 20;  // one message more than this, at most
 }  // namespace
 
+namespace {
+// Word by word, as it was written a moment ago: one wide load of what several narrow stores have
+// just made waits until all of them, and every store before them, have reached the cache.
+void CopyNarrow(coroipc_entry& to, const coroipc_entry& from) {
+  static_assert(sizeof to % sizeof(uint32_t) == 0);
+  auto* const words = reinterpret_cast<uint32_t*>(&to);
+  const auto* const given = reinterpret_cast<const uint32_t*>(&from);
+  for (size_t i = 0; i < sizeof to / sizeof(uint32_t); ++i) StoreRelaxed(words[i], given[i]);
+}
+}  // namespace
+
 Sink::Put BatchSink::Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) {
   coroipc_batch& batch = *batch_;
   if (batch.count == batch.capacity) return Put::kFull;
   coroipc_entry& entry = batch.entries[batch.count];
   if (row.flags == COROIPC_IN_SEGMENT || bytes == 0) {
-    entry = row;
+    CopyNarrow(entry, row);
     entry.bytes = bytes;
     if (row.flags != COROIPC_IN_SEGMENT) entry.offset = batch.arena_used;
     batch.blocks[batch.count++] = nullptr;
@@ -31,7 +42,7 @@ Sink::Put BatchSink::Add(const coroipc_entry& row, const uint8_t* payload, uint3
   const uint32_t used = batch.arena_used;
   if (bytes < COROIPC_BLOCK_BYTES && bytes <= batch.arena_bytes - used) {
     CopyIn(batch.arena + used, payload, bytes);
-    entry = row;
+    CopyNarrow(entry, row);
     entry.bytes = bytes;
     entry.offset = used;
     const uint32_t next = (used + bytes + 7u) & ~7u;
@@ -394,7 +405,7 @@ bool Connection::WouldWrite(uint32_t out, uint32_t bytes) {
   return channel.ring.Room(2 * RecordBytes(bytes), &room) == COROIPC_OK && room;
 }
 
-Status Connection::Write(Outbound& out, coroipc_record header, const struct iovec* parts,
+Status Connection::Write(Outbound& out, coroipc_record& header, const struct iovec* parts,
                          uint32_t count, uint32_t bytes, coroipc_buffer* buffer, uint32_t offset) {
   uint8_t* to = nullptr;
   if (buffer == nullptr && bytes <= out.ring.payload_bytes_max()) {
@@ -439,15 +450,16 @@ Status Connection::Write(Outbound& out, coroipc_record header, const struct iove
   if (acquired) Gather(buffer->segment.data(), parts, count);
   const coroipc_segment_reference reference = {buffer->index, offset, bytes, buffer->generation};
   std::memcpy(to, &reference, sizeof reference);
-  header.bytes = sizeof reference;
-  header.flags |= COROIPC_FLAG_SEGMENT;
-  out.ring.Commit(header);
+  coroipc_record large = header;
+  large.bytes = sizeof reference;
+  large.flags |= COROIPC_FLAG_SEGMENT;
+  out.ring.Commit(large);
   buffer->owner = Owner::kAway;
   if (acquired) OnLargeWritten(header, *buffer);
   return COROIPC_OK;
 }
 
-Status Connection::Send(uint32_t which, coroipc_record header, const struct iovec* parts,
+Status Connection::Send(uint32_t which, coroipc_record& header, const struct iovec* parts,
                         uint32_t count, uint32_t bytes, coroipc_buffer* buffer, uint32_t offset) {
   Outbound& out = out_[which];
   header.sequence = sequence_++;

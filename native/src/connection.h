@@ -161,9 +161,10 @@ class Connection {
     return false;
   }
 
-  // Sends or queues a message. `header.bytes` is set here. OK: written or queued. NO_MEMORY,
+  // Sends or queues a message. `header.bytes` and `header.sequence` are set here: by reference,
+  // since a copy of what was just made is dear (ring.cc, Commit). OK: written or queued. NO_MEMORY,
   // PROTOCOL (ended).
-  Status Send(uint32_t out, coroipc_record header, const struct iovec* parts, uint32_t count,
+  Status Send(uint32_t out, coroipc_record& header, const struct iovec* parts, uint32_t count,
               uint32_t bytes, coroipc_buffer* buffer = nullptr, uint32_t offset = 0);
   // Whether `bytes` would go to the ring right now.
   bool WouldWrite(uint32_t out, uint32_t bytes);
@@ -216,7 +217,7 @@ class Connection {
   bool doorbell_owed_ = false;
 
  private:
-  Status Write(Outbound& out, coroipc_record header, const struct iovec* parts, uint32_t count,
+  Status Write(Outbound& out, coroipc_record& header, const struct iovec* parts, uint32_t count,
                uint32_t bytes, coroipc_buffer* buffer, uint32_t offset);
   bool BeginFinalDrain();
   Status HangUpReason() const;

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace coroipc {
 
@@ -39,8 +40,9 @@ inline uint32_t LoadSeqCst(uint32_t& word) {
 inline void StoreSeqCst(uint32_t& word, uint32_t value) {
   std::atomic_ref<uint32_t>(word).store(value, std::memory_order_seq_cst);
 }
-inline void StoreRelaxed(uint32_t& word, uint32_t value) {
-  std::atomic_ref<uint32_t>(word).store(value, std::memory_order_relaxed);
+template <typename Word>
+void StoreRelaxed(Word& word, std::type_identity_t<Word> value) {
+  std::atomic_ref<Word>(word).store(value, std::memory_order_relaxed);
 }
 inline uint32_t ExchangeSeqCst(uint32_t& word, uint32_t value) {
   return FuzzLoad(std::atomic_ref<uint32_t>(word).exchange(value, std::memory_order_seq_cst));
