@@ -61,9 +61,9 @@ export function payloadBytes(payload: unknown): Uint8Array | Uint8Array[] | unde
 
 /** Total of {@link payloadBytes}. */
 export function payloadLength(payload: Uint8Array | readonly Uint8Array[]): number {
-  if (payload instanceof Uint8Array) return payload.byteLength
+  if (payload instanceof Uint8Array) return payload.length
   let length = 0
-  for (const part of payload) length += part.byteLength
+  for (const part of payload) length += part.length
   return length
 }
 

@@ -255,6 +255,17 @@ export class ServerConnection<Context>
       }
     }
     const { addon, loop } = this.#owner
+    // What most messages are.
+    if (
+      isBytes(payload) &&
+      payload.length <= SMALL_BYTES &&
+      payload.length <= this.messageBytes &&
+      !this.closed &&
+      !this.#blocked
+    ) {
+      loop.post(this.number, Kind.dispatch, id, 0, 0, 0, payload)
+      return true
+    }
     if (payload instanceof SharedBuffer || payload instanceof BufferPart)
       return this.#dispatchBuffer(payload, id)
     const bytes = isBytes(payload) ? payload : checkedPayload('payload', payload)
@@ -263,7 +274,7 @@ export class ServerConnection<Context>
     if (this.closed) return false
     if (this.#blocked) return this.#refuse()
     if (length <= SMALL_BYTES) {
-      if (bytes instanceof Uint8Array) loop.post(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
+      if (isBytes(bytes)) loop.post(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
       else loop.postParts(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
       return true
     }

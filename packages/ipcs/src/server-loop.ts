@@ -35,6 +35,7 @@ import {
 import { type Connection, type ConnectionOwner, ServerConnection } from './connection.js'
 import { connectChannel, disconnectChannel, requestChannel } from './diagnostics.js'
 import { type FullAnswer, type Request, type RequestOwner, ServerRequest } from './request.js'
+import type { Mutex } from './mutex.js'
 import type { Handler, Service } from './service.js'
 
 /** Where an error came from, as far as it is known. */
@@ -205,10 +206,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         )
         const { mutex } = connection.home
         if (mutex === undefined) void this.#handle(request, connection)
-        else {
-          this.#list(request, connection)
-          mutex.run(() => this.#handle(request, connection))
-        }
+        else this.#handleAlone(request, connection, mutex)
         return
       }
       case Kind.cancel:
@@ -404,6 +402,18 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
 
   // -- requests -------------------------------------------------------------------------------------
 
+  // No closure in what every request goes through: one that closes over an argument costs each call an
+  // allocation, also those that never make it.
+
+  #handleAlone(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    mutex: Mutex,
+  ): void {
+    this.#list(request, connection)
+    mutex.run(() => this.#handle(request, connection))
+  }
+
   #handle(
     request: ServerRequest<Context>,
     connection: ServerConnection<Context>,
@@ -459,6 +469,14 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return undefined
     }
     this.#list(request, connection)
+    return this.#await(request, connection, result)
+  }
+
+  #await(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    result: PromiseLike<unknown>,
+  ): Promise<void> {
     return Promise.resolve(result).then(
       (value) => this.#settle(request, connection, value),
       (error: unknown) => this.#threw(request, error, Status.HANDLER_REJECTED),
@@ -520,8 +538,13 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return Status.OK
     }
     let bytes: Uint8Array | Uint8Array[] | undefined
-    if (isBytes(payload)) bytes = payload
-    else if (typeof payload === 'string') {
+    if (isBytes(payload)) {
+      if (payload.length <= SMALL_BYTES && payload.length <= connection.messageBytes) {
+        loop.post(number, Kind.response, 0, correlation, status, 0, payload)
+        return Status.OK
+      }
+      bytes = payload
+    } else if (typeof payload === 'string') {
       if (payload.length <= SMALL_TEXT && payload.length * 3 <= connection.messageBytes) {
         loop.postText(number, Kind.response, 0, correlation, status, 0, payload)
         return Status.OK
@@ -543,8 +566,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     const length = payloadLength(bytes)
     if (length > connection.messageBytes) return Status.ANSWER_TOO_LARGE
     if (length <= SMALL_BYTES) {
-      if (bytes instanceof Uint8Array)
-        loop.post(number, Kind.response, 0, correlation, status, 0, bytes)
+      if (isBytes(bytes)) loop.post(number, Kind.response, 0, correlation, status, 0, bytes)
       else loop.postParts(number, Kind.response, 0, correlation, status, 0, bytes)
       return Status.OK
     }
