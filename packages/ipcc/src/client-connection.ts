@@ -110,6 +110,33 @@ const allocateChecks = { timeoutMs: timeout, signal: abortSignal }
 const allocateSyncChecks = { timeoutMs: timeout }
 const checkId = integer(0, ID_MAX)
 
+/** What the last new promise is settled by: read at once. One function for all, none made for each promise. */
+const settlers: { resolve: (outcome: Outcome) => void; reject: (error: Error) => void } = {
+  resolve: () => {},
+  reject: () => {},
+}
+function takeSettlers(resolve: (outcome: Outcome) => void, reject: (error: Error) => void): void {
+  settlers.resolve = resolve
+  settlers.reject = reject
+}
+
+type DispatchListener = (message: Message) => void
+type AnyCallback = (error: Error | null, outcome?: Outcome) => void
+
+function callLater(
+  callback: Callback<never>,
+  error: Error | null,
+  outcome: Outcome | undefined,
+): void {
+  queueMicrotask(() => (callback as AnyCallback)(error, outcome))
+}
+
+function throwLater(thrown: unknown): void {
+  queueMicrotask(() => {
+    throw thrown
+  })
+}
+
 /** Connections that nobody closed and nobody knows any more. */
 const forgotten = new FinalizationRegistry<{ group: Group; number: number }>(({ group, number }) =>
   group.disconnect(number),
@@ -135,6 +162,8 @@ export class ClientConnection
   readonly #timeoutMs: number
   /** The same, as it travels with a request. */
   readonly #wire: number
+  /** The longest payload of a request that needs no look at anything else; -1: every request needs one. */
+  readonly #plainBytes: number
   readonly #queuedMax: number
   readonly #queueBytesMax: number
   readonly #table: PendingTable
@@ -152,6 +181,12 @@ export class ClientConnection
   /** Requests and sends wait for room natively; ROOM follows. */
   #noRoom = false
   #wantsDrain = false
+  /** Whether anybody takes dispatches as they come: an iterator or a listener. */
+  #wanted = false
+  /** The listener of 'dispatch' that came last, if it did so by a plain `on`. */
+  #plain: DispatchListener | undefined
+  /** The same when nobody else takes dispatches: called without the emitter, which would be a tenth of the message. */
+  #direct: DispatchListener | undefined
   #flowing = false
   /** What the last `flowControl` event said. */
   #queueing = false
@@ -185,6 +220,10 @@ export class ClientConnection
     this.#table = new PendingTable(info.requestsInFlight)
     this.#timer = new DeadlineTimer((now) => this.#expire(now))
     this.#latency = options.latency === true ? new Latency() : undefined
+    this.#plainBytes =
+      this.#latency === undefined && this.#timeoutMs >= LONG_MS
+        ? Math.min(SMALL_BYTES, this.messageBytes)
+        : -1
     group.connections[number] = this
     group.ref()
   }
@@ -242,15 +281,40 @@ export class ClientConnection
     options?: RequestOptions | Callback<never>,
     callback?: Callback<never>,
   ): Promise<Outcome> | void {
-    if (typeof options !== 'function' && callback === undefined) {
-      return new Promise<Outcome>((resolve, reject) => {
-        this.#request(id, payload, options, undefined, resolve, reject)
-      })
+    if (typeof options === 'function') {
+      this.#requestCallback(id, payload, undefined, options)
+      return undefined
     }
-    const call = typeof options === 'function' ? options : callback
-    if (typeof call !== 'function') throw invalidArgument('callback', 'a function', call)
-    const given = typeof options === 'function' ? undefined : options
-    const pending = this.#request(id, payload, given, call, undefined, undefined)
+    if (callback === undefined) return this.#requestPromise(id, payload, options)
+    this.#requestCallback(id, payload, options, callback)
+  }
+
+  // Each form in a function of its own, and no closure in any of them: one that closes over an argument costs every
+  // call an allocation, also those that never make it.
+
+  #requestPromise(
+    id: number,
+    payload: RequestPayload,
+    options: RequestOptions | undefined,
+  ): Promise<Outcome> {
+    const promise = new Promise<Outcome>(takeSettlers)
+    const { resolve, reject } = settlers
+    try {
+      this.#request(id, payload, options, undefined, resolve, reject)
+    } catch (error) {
+      reject(error as Error)
+    }
+    return promise
+  }
+
+  #requestCallback(
+    id: number,
+    payload: RequestPayload,
+    options: RequestOptions | undefined,
+    callback: Callback<never>,
+  ): void {
+    if (typeof callback !== 'function') throw invalidArgument('callback', 'a function', callback)
+    const pending = this.#request(id, payload, options, callback, undefined, undefined)
     if (pending !== undefined) pending.returned = true
   }
 
@@ -264,6 +328,43 @@ export class ClientConnection
     reject: ((error: Error) => void) | undefined,
   ): Pending | undefined {
     if ((id & ID_MAX) !== id) checkId('id', id)
+    // What most requests are: some bytes, no options, nothing in their way.
+    if (
+      options === undefined &&
+      isBytes(payload) &&
+      payload.length <= this.#plainBytes &&
+      this.#queue.length === 0 &&
+      this.#reason === Status.OK &&
+      this.#table.room
+    ) {
+      const timeoutMs = this.#timeoutMs
+      const epoch = timeoutMs < Infinity ? this.#timer.epoch(timeoutMs) : undefined
+      const pending = new Pending(
+        id,
+        Form.payload,
+        timeoutMs,
+        Infinity,
+        epoch,
+        0,
+        callback,
+        resolve,
+        reject,
+      )
+      const slot = this.#table.take(pending)
+      this.#group.loop.post(this.#number, Kind.request, id, slot, 0, this.#wire, payload)
+      return pending
+    }
+    return this.#requestAnyhow(id, payload, options, callback, resolve, reject)
+  }
+
+  #requestAnyhow(
+    id: number,
+    payload: RequestPayload,
+    options: RequestOptions | undefined,
+    callback: Callback<never> | undefined,
+    resolve: ((outcome: Outcome) => void) | undefined,
+    reject: ((error: Error) => void) | undefined,
+  ): Pending | undefined {
     let timeoutMs = this.#timeoutMs
     let signal: AbortSignal | undefined
     if (options !== undefined) {
@@ -289,7 +390,7 @@ export class ClientConnection
       })
     if (refused !== undefined) {
       if (callback === undefined) reject?.(refused)
-      else queueMicrotask(() => callback(refused, undefined as never))
+      else callLater(callback, refused, undefined)
       return undefined
     }
     const long = timeoutMs >= LONG_MS && timeoutMs < Infinity
@@ -380,15 +481,16 @@ export class ClientConnection
 
   /** Its callback, once `request` has returned; what it throws surfaces as any uncaught exception. */
   #call(pending: Pending, error: Error | null, outcome: Outcome | undefined): void {
-    const callback = pending.callback as (error: Error | null, outcome?: Outcome) => void
+    const callback = pending.callback as AnyCallback
+    if (!pending.returned) {
+      callLater(pending.callback as Callback<never>, error, outcome)
+      return
+    }
     try {
-      if (!pending.returned) queueMicrotask(() => callback(error, outcome))
-      else if (error === null) callback(null, outcome)
+      if (error === null) callback(null, outcome)
       else callback(error, undefined)
     } catch (thrown) {
-      queueMicrotask(() => {
-        throw thrown
-      })
+      throwLater(thrown)
     }
   }
 
@@ -548,8 +650,7 @@ export class ClientConnection
       const bytes = buffer >= 0 ? own(payload, buffer) : payload
       this.#settle(pending, undefined, { payload: bytes, status, sequence })
     } else {
-      const release = buffer >= 0 ? () => addon.bufferRelease(buffer) : undefined
-      const lease = new Lease(pending.id, payload, status, sequence, buffer >= 0, release)
+      const lease = leaseOf(pending.id, payload, status, sequence, buffer)
       this.#settle(pending, undefined, lease)
     }
     if (this.#queue.length > 0) this.#drain()
@@ -577,13 +678,13 @@ export class ClientConnection
   }
 
   #deliver(message: Message): void {
+    const direct = this.#direct
+    if (direct !== undefined) {
+      direct.call(this, message)
+      return
+    }
     if (this.#iterators.size > 0) for (const each of this.#iterators) each.push(message)
     this.emit('dispatch', message)
-  }
-
-  /** Whether anybody takes dispatches as they come. */
-  get #wanted(): boolean {
-    return this.#iterators.size > 0 || this.listenerCount('dispatch') > 0
   }
 
   /** What was in a batch when its reader had gone: the next one gets it first. */
@@ -840,6 +941,7 @@ export class ClientConnection
     const iterator = new Dispatches(this, options?.signal)
     if (iterator.ended) return iterator
     this.#iterators.add(iterator)
+    this.#noteTakers()
     if (this.#reason === Status.OK) this.#updateFlow()
     else {
       this.#deliverKept()
@@ -856,13 +958,23 @@ export class ClientConnection
 
   iteratorDone(iterator: Dispatches, rest: readonly Message[]): void {
     this.#iterators.delete(iterator)
+    this.#noteTakers()
     // Nobody else has had them: they are not lost.
     if (rest.length > 0 && !this.#wanted) this.#kept.unshift(...rest)
     this.#updateFlow()
   }
 
+  /** After every change of who takes dispatches, before anything is decided by it. */
+  #noteTakers(): void {
+    const listeners = this.listenerCount('dispatch')
+    this.#wanted = this.#iterators.size > 0 || listeners > 0
+    const alone = listeners === 1 && this.#iterators.size === 0
+    this.#direct = alone && this.listeners('dispatch')[0] === this.#plain ? this.#plain : undefined
+  }
+
   /** Dispatches come by themselves while somebody wants them and no iterator is full. */
   #updateFlow(): void {
+    this.#noteTakers()
     if (this.#kept.length > 0 && this.#wanted) queueMicrotask(() => this.#deliverKept())
     if (this.#reason !== Status.OK) {
       if (this.#wanted) queueMicrotask(() => this.#fetchRest())
@@ -881,7 +993,10 @@ export class ClientConnection
     context?: unknown,
   ): this {
     super.on(event, listener, context)
-    if (event === 'dispatch') this.#updateFlow()
+    if (event === 'dispatch') {
+      this.#plain = context === undefined ? (listener as DispatchListener) : undefined
+      this.#updateFlow()
+    }
     return this
   }
 
@@ -899,7 +1014,10 @@ export class ClientConnection
     context?: unknown,
   ): this {
     super.once(event, listener, context)
-    if (event === 'dispatch') this.#updateFlow()
+    if (event === 'dispatch') {
+      this.#plain = undefined
+      this.#updateFlow()
+    }
     return this
   }
 
@@ -910,7 +1028,10 @@ export class ClientConnection
     once?: boolean,
   ): this {
     super.removeListener(event, listener, context, once)
-    if (event === 'dispatch') this.#updateFlow()
+    if (event === 'dispatch') {
+      if (context !== undefined) this.#plain = undefined
+      this.#updateFlow()
+    }
     return this
   }
 
@@ -1120,6 +1241,18 @@ export class ClientConnection
 
 function formOf(options: RequestOptions): number {
   return options.full === true ? Form.full : options.inPlace === true ? Form.lease : Form.payload
+}
+
+/** A lease on an answer: on what a trusted server lent, or on private memory when `buffer` is none. */
+function leaseOf(
+  id: number,
+  payload: Uint8Array,
+  status: number,
+  sequence: number,
+  buffer: number,
+): Lease {
+  const release = buffer >= 0 ? () => addon.bufferRelease(buffer) : undefined
+  return new Lease(id, payload, status, sequence, buffer >= 0, release)
 }
 
 /** A private copy of what a trusted server lent; gives the loan back. */
