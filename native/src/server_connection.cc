@@ -338,9 +338,10 @@ void coroipcs_connection::Refill() {
 uint32_t coroipcs_connection::TurnCap(uint32_t in, uint32_t cap) {
   (void)cap;
   if (in_[in].LoadPeer() != COROIPC_OK) return 1;  // Peek says so again
-  // A quarter of what waits: taking all of it puts both sides in lock-step and halves the rate.
+  // Half of what waits: taking all of it puts both sides in lock-step and halves the rate, less
+  // makes more turns of it than it is worth.
   const uint32_t waiting = in_[in].seen_bytes() / last_record_bytes;
-  uint32_t turn = std::clamp(waiting / 4, 4u, 64u);
+  uint32_t turn = std::clamp(waiting / 2, 8u, 64u);
   if (priority == COROIPCS_PRIORITY_HIGH) turn *= 2;
   if (priority == COROIPCS_PRIORITY_LOW) turn = std::max(1u, turn / 4);
   if (rate == 0) return turn;
