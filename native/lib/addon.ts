@@ -10,7 +10,8 @@
  * A *loop* is what receives: a server, or the one client group of this thread. Each has
  *  - a *table* of received rows (`Row`), filled by the native drain before it calls `onBatch(count)`;
  *  - a *slab*, private memory that received payloads are copied to; rows point into it. Payloads are
- *    the receiver's own for ever: the slab is never written again below `words[Word.slabPosition]`;
+ *    the receiver's own for ever: the slab is never written again below `words[Word.slabPosition]`,
+ *    which goes back only over payloads that nobody was given to keep;
  *  - an *outbox* (bytes) and an *out table* (rows) for sending many small messages by one call;
  *  - `words`, an Int32Array shared with the native side: reading or writing one costs no call.
  */

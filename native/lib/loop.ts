@@ -28,6 +28,8 @@ export const SLAB_RESERVE = 16384
 /** Rows of the table and of the out table. */
 const ROWS = 256
 const EMPTY: Bytes = new Uint8Array(0)
+/** Looked up once: in `outbox.set` V8 does so for every message. */
+const setBytes = Uint8Array.prototype.set
 const settled: Promise<void> = Promise.resolve()
 
 /**
@@ -140,7 +142,7 @@ export class MessageLoop {
     payload: Bytes,
   ): void {
     const bytes = payload.length
-    if (bytes > 0) this.#outbox.set(payload, this.words[Word.outBytes])
+    if (bytes > 0) setBytes.call(this.#outbox, payload, this.words[Word.outBytes])
     this.#row(connection, kind, id, correlation, status, argument, bytes)
   }
 
@@ -157,7 +159,7 @@ export class MessageLoop {
     const start = this.words[Word.outBytes] as number
     let end = start
     for (const part of parts) {
-      this.#outbox.set(part, end)
+      setBytes.call(this.#outbox, part, end)
       end += part.length
     }
     this.#row(connection, kind, id, correlation, status, argument, end - start)

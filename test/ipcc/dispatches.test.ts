@@ -180,3 +180,78 @@ t.test('a lease is one at a time, and the next is behind it', async (t) => {
     t.equal(Buffer.from(last?.payload ?? []).readUInt32LE(), 2)
   }
 })
+
+t.test('by position: in order, whole, in memory that is used again', async (t) => {
+  await using connection = await open({ dispatchRingBytes: 65536 })
+  const sizes = [4, 100, 8191, 8192, 70000]
+  const places = new Map<Uint8Array, number>()
+  let next = 0
+  let length = 0
+  let wrong = 0
+  const stop = connection.transientDispatches((bytes, offset, count, id) => {
+    const at = Buffer.from(bytes.buffer, bytes.byteOffset + offset, count)
+    if (at.readUInt32LE() !== next || count !== length || id !== 3) wrong++
+    next++
+    places.set(bytes, (places.get(bytes) ?? 0) + 1)
+  })
+  for (const bytes of sizes) {
+    next = 0
+    length = bytes
+    await connection.request(9, order(50, bytes))
+    await until(() => next === 50)
+  }
+  t.equal(wrong, 0)
+  next = 0
+  length = 100
+  places.clear()
+  await connection.request(9, order(5000, 100))
+  await until(() => next === 5000)
+  // 5000 messages of 104 bytes would fill eight slabs.
+  t.ok(places.size < 4, `${places.size} pieces of memory`)
+  stop()
+  await connection.request(9, order(2))
+  t.equal(number(connection.dispatchSync(1000) as Message), 0, 'when it is over they stay')
+  stop()
+})
+
+t.test('by position: what is kept for ever stays what it was', async (t) => {
+  await using connection = await open()
+  const answers: Uint8Array[] = []
+  let count = 0
+  const stop = connection.transientDispatches(() => {
+    // An answer lies in the same memory, and is the caller's own.
+    if (count++ % 3 === 0) answers.push(connection.requestSync(0, `answer ${answers.length}`))
+  })
+  await connection.request(9, order(300, 64))
+  await until(() => count === 300)
+  t.equal(answers.length, 100)
+  t.ok(answers.every((answer, i) => text(answer) === `answer ${i}`))
+  stop()
+})
+
+t.test('by position: one listener, no other reader, and it may throw', async (t) => {
+  await using connection = await open()
+  for (const wrong of [undefined, 7, {}])
+    t.throws(() => connection.transientDispatches(wrong as never), {
+      code: 'ERR_COROIPC_INVALID_ARGUMENT',
+    })
+  await connection.request(9, order(2))
+  const seen: number[] = []
+  const errors: unknown[] = []
+  const caught = (error: unknown): unknown => errors.push(error)
+  process.once('uncaughtException', caught)
+  let others = 0
+  connection.on('dispatch', () => others++)
+  await until(() => others === 2)
+  const stop = connection.transientDispatches((bytes, offset) => {
+    seen.push(Buffer.from(bytes.buffer, bytes.byteOffset + offset).readUInt32LE())
+    if (seen.length === 2) throw new Error('of the listener')
+    if (seen.length === 4) stop()
+  })
+  t.throws(() => connection.transientDispatches(() => {}), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+  await connection.request(9, order(6))
+  await until(() => others === 4)
+  t.strictSame(seen, [0, 1, 2, 3], 'each message once')
+  t.match(errors, [{ message: 'of the listener' }])
+  process.off('uncaughtException', caught)
+})

@@ -49,6 +49,7 @@ import type {
   SyncFullOptions,
   SyncLeaseOptions,
   SyncPayloadOptions,
+  TransientListener,
 } from './connection.js'
 import { closeChannel, requestChannel } from './diagnostics.js'
 import {
@@ -180,6 +181,8 @@ export class ClientConnection
   #queueBytes = 0
   /** Requests and sends wait for room natively; ROOM follows. */
   #noRoom = false
+  /** Takes dispatches by position; called by the group, which has them there. */
+  transient: TransientListener | undefined
   #wantsDrain = false
   /** Whether anybody takes dispatches as they come: an iterator or a listener. */
   #wanted = false
@@ -667,6 +670,11 @@ export class ClientConnection
     this.#drain()
   }
 
+  /** Whether what came before goes to its readers first. */
+  get keeps(): boolean {
+    return this.#kept.length > 0
+  }
+
   dispatched(id: number, sequence: number, payload: Uint8Array, buffer: number): void {
     const message: Message = {
       id,
@@ -677,7 +685,26 @@ export class ClientConnection
     else this.#deliver(message)
   }
 
+  transientDispatches(listener: TransientListener): () => void {
+    if (typeof listener !== 'function')
+      throw invalidArgument('listener', 'a function', listener, 'type')
+    if (this.transient !== undefined)
+      throw invalidArgument('listener', 'the only one: end the other first', listener, 'type')
+    this.transient = listener
+    this.#updateFlow()
+    return () => {
+      if (this.transient !== listener) return
+      this.transient = undefined
+      this.#updateFlow()
+    }
+  }
+
   #deliver(message: Message): void {
+    const { transient } = this
+    if (transient !== undefined) {
+      transient(message.payload, 0, message.payload.length, message.id, message.sequence)
+      return
+    }
     const direct = this.#direct
     if (direct !== undefined) {
       direct.call(this, message)
@@ -967,7 +994,7 @@ export class ClientConnection
   /** After every change of who takes dispatches, before anything is decided by it. */
   #noteTakers(): void {
     const listeners = this.listenerCount('dispatch')
-    this.#wanted = this.#iterators.size > 0 || listeners > 0
+    this.#wanted = this.#iterators.size > 0 || listeners > 0 || this.transient !== undefined
     const alone = listeners === 1 && this.#iterators.size === 0
     this.#direct = alone && this.listeners('dispatch')[0] === this.#plain ? this.#plain : undefined
   }

@@ -38,6 +38,18 @@ export interface ConnectionStats extends Stats {
   readonly latency?: LatencyStats
 }
 
+/**
+ * What `transientDispatches` calls for each message: its payload is `length` bytes at `offset` of `bytes`, until the
+ * listener returns. `id` and `sequence` as in {@link Message}.
+ */
+export type TransientListener = (
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  id: number,
+  sequence: number,
+) => void
+
 /** What `dispatchSync` takes. */
 export interface DispatchSyncOptions extends RequestTimeout {
   /** Return a {@link Lease}. */
@@ -175,6 +187,23 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
    * for await (const { id, payload } of connection.dispatches()) console.log(id, payload)
    */
   dispatches(options?: { readonly signal?: AbortSignal | undefined }): DispatchIterator
+
+  /**
+   * For loops that count every nanosecond: all dispatches from now on go to `listener` and to nobody else, without
+   * an object or a view for any of them. A payload is `length` bytes at `offset` of `bytes` **until the listener
+   * returns**; the memory is then used for the next. What lies around it is none of the listener's business, and
+   * it must not keep, transfer or write to `bytes`.
+   *
+   * One at a time. What it throws surfaces as an uncaught exception; the next message is delivered all the same.
+   *
+   * @returns ends it: dispatches go to iterators and listeners again
+   * @throws TypeError `ERR_COROIPC_INVALID_ARGUMENT` if `listener` is no function, or there is one already
+   * @example
+   * const stop = connection.transientDispatches((bytes, offset, length) => {
+   *   for (let at = offset; at < offset + length; at++) sum += bytes[at]
+   * })
+   */
+  transientDispatches(listener: TransientListener): () => void
 
   /**
    * The next dispatch; blocks this thread up to `timeoutMs` (a number stands for it; default: the

@@ -3,7 +3,17 @@
  * hands each to its connection. Made by the first connect; nothing here is public.
  */
 import type { FailedRow } from '@coroipc/native'
-import { addon, In, ipcError, Kind, MessageLoop, nativeError, Row, Status } from '@coroipc/native'
+import {
+  addon,
+  In,
+  ipcError,
+  Kind,
+  MessageLoop,
+  nativeError,
+  Row,
+  Status,
+  Word,
+} from '@coroipc/native'
 import type { ClientConnection } from './client-connection.js'
 import { logChannel } from './diagnostics.js'
 
@@ -39,6 +49,8 @@ export class Group {
   /** Disconnected while a batch is walked, which may still have rows of them. */
   readonly #leaving: number[] = []
   #walking = false
+  #bytes: Uint8Array = EMPTY
+  #bytesOf: ArrayBuffer | undefined
 
   constructor() {
     this.loop = new MessageLoop(
@@ -70,8 +82,12 @@ export class Group {
   }
 
   #batch(count: number, blocks: ArrayBuffer[] | undefined): void {
-    const { table, slab } = this.loop
+    const { table, slab, words } = this.loop
     let block = 0
+    // Payloads in the slab that somebody keeps; where the first one lies that nobody does.
+    let kept = 0
+    let lentFrom = -1
+    const position = words[Word.slabPosition] as number
     this.#walking = true
     for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
       const number = table[at + Row.connection] as number
@@ -80,12 +96,36 @@ export class Group {
       const bytes = table[at + Row.bytes] as number
       let payload: Uint8Array = EMPTY
       let buffer = -1
+      if (kind === Kind.dispatch && flags === In.slab) {
+        const connection = this.connections[number]
+        const transient = connection?.transient
+        if (transient !== undefined && !(connection as ClientConnection).keeps) {
+          const offset = table[at + Row.offset] as number
+          if (lentFrom < 0) lentFrom = offset
+          try {
+            transient(
+              this.#slabBytes(slab),
+              offset,
+              bytes,
+              table[at + Row.id] as number,
+              (table[at + Row.sequence] as number) >>> 0,
+            )
+          } catch (error) {
+            isolated(() => {
+              throw error
+            })
+          }
+          continue
+        }
+      }
       if (flags === In.block) {
         payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
       } else if (kind <= Kind.dispatch && bytes > 0) {
         const offset = table[at + Row.offset] as number
-        if (flags === In.slab) payload = new Uint8Array(slab, offset, bytes)
-        else if (this.connections[number] !== undefined) {
+        if (flags === In.slab) {
+          payload = new Uint8Array(slab, offset, bytes)
+          kept++
+        } else if (this.connections[number] !== undefined) {
           buffer = addon.clientBufferGet(
             this.loop.handle,
             number,
@@ -103,9 +143,22 @@ export class Group {
       }
     }
     this.#walking = false
+    // Nobody has a view of it, neither of what came nor of anything that came since: the same memory again, while
+    // it is in the cache.
+    if (lentFrom >= 0 && kept === 0 && words[Word.slabPosition] === position)
+      words[Word.slabPosition] = lentFrom
     if (this.#leaving.length > 0) {
       for (const number of this.#leaving.splice(0)) addon.disconnect(this.loop.handle, number)
     }
+  }
+
+  /** All of the slab: one view for as long as it lasts. */
+  #slabBytes(slab: ArrayBuffer): Uint8Array {
+    if (this.#bytesOf !== slab) {
+      this.#bytesOf = slab
+      this.#bytes = new Uint8Array(slab)
+    }
+    return this.#bytes
   }
 
   #row(at: number, number: number, kind: number, payload: Uint8Array, buffer: number): void {

@@ -27,6 +27,7 @@ export type {
   SyncFullOptions,
   SyncLeaseOptions,
   SyncPayloadOptions,
+  TransientListener,
 } from './connection.js'
 export type { DispatchIterator, Message } from './dispatches.js'
 export { Lease } from './lease.js'
