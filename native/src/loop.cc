@@ -487,10 +487,12 @@ uint64_t Loop::Budget(uint64_t asked) {
   if (hot_.last->PeerOnThisCpu()) return 0;
   if (wait_ == COROIPC_WAIT_SPIN) return asked;
   // Worth looking when the next message is expected sooner than a wake would take; now and then
-  // anyway, or two sides that both sleep learn nothing but how long two wakes take.
+  // anyway, or two sides that both sleep learn nothing but how long two wakes take. As long as a
+  // wake costs, and not as long as the gaps were: what holds up a busy peer is its garbage
+  // collector, and that takes longer than any gap between its messages.
   const bool probe = (++looks_ & 15u) == 0;
-  if (gap_ns_ > WorthLookingNs()) return std::min(asked, probe ? kLongLookNs : kShortLookNs);
-  return std::min(asked, std::clamp(2 * gap_ns_, kShortLookNs, kLongLookNs));
+  const bool worth = gap_ns_ <= WorthLookingNs() || probe;
+  return std::min(asked, worth ? kLongLookNs : kShortLookNs);
 }
 
 Status Loop::Look(uint64_t budget_ns) {
