@@ -81,7 +81,7 @@ export class RowResults {
   }
 
   add(measurement: Measurement): void {
-    if (measurement.wrong > 0) this.fail(`${measurement.wrong} payloads with a wrong checksum`)
+    if (measurement.wrong > 0) this.fail(`${measurement.wrong} payloads with wrong bytes`)
     else this.#measurements.push(measurement)
   }
 

@@ -85,7 +85,7 @@ export interface Measurement {
   /** Share of one CPU, over the measured part; null: not known. */
   readonly clientCpuPercent: number | null
   readonly serverCpuPercent: number | null
-  /** Payloads whose checksum was not the expected one. Anything but 0 fails the row. */
+  /** Payloads that were not what had been written. Anything but 0 fails the row. */
   readonly wrong: number
   /** Only `many-connections`. */
   readonly many?: ManyConnections

@@ -3,7 +3,7 @@
 // of as many messages as have about 4 MiB (at most 1024), divided: they come in batches.
 import { performance } from 'node:perf_hooks'
 import type { CpuMeter } from '../cpu-meter.js'
-import { payloadWork } from '../payload.js'
+import { PayloadCheck } from '../payload.js'
 import { Samples } from '../statistics.js'
 import type { ClientSide } from '../subject.js'
 import type { Measurement, Task } from '../task.js'
@@ -31,9 +31,8 @@ export function measureDispatches(
 ): Promise<Measurement> {
   const subscribe = required(side.subscribe, 'subscribe').bind(side)
   const samples = new Samples()
-  const bytes = task.payloadBytes
-  const work = payloadWork(task.touch)
-  const perSample = messagesPerSample(bytes)
+  const check = new PayloadCheck(task.payloadBytes, task.touch)
+  const perSample = messagesPerSample(task.payloadBytes)
   return new Promise((resolve) => {
     let seed = 0
     let wrong = 0
@@ -45,7 +44,7 @@ export function measureDispatches(
     let over = false
     subscribe((payload) => {
       if (over) return
-      if (payload.length !== bytes || work.sum(payload) !== work.expected(bytes, seed)) wrong++
+      if (!check.right(payload, seed)) wrong++
       seed = (seed + 1) | 0
       if (--untilSample !== 0) return
       untilSample = perSample

@@ -1,5 +1,5 @@
 // A payload that nobody copies: the client writes it where the server reads it, and sends a reference; the
-// answer is 8 bytes whose seed is the sum that the server read.
+// answer is 8 bytes whose seed is what the server read.
 import { Caller } from '../payload.js'
 import { Samples } from '../statistics.js'
 import { exchangeOf } from '../task.js'

@@ -5,7 +5,7 @@
  *   handover --payload 1048576 --touch hand-over    one word a page: the hand-over alone
  *
  * A call: the client writes the payload where it lies, sends a record with a reference to it; the
- * server reads it there and answers with 8 bytes whose seed is the sum it read. No copy of the
+ * server reads it there and answers with 8 bytes whose seed is what it read. No copy of the
  * payload. The library's reference is checked; here only its bounds are. */
 #define _GNU_SOURCE 1 /* memfd_create, ppoll, sched_setaffinity */
 
@@ -36,8 +36,7 @@ static void serve(struct side* side, const struct options* options, const uint32
       errno = EBADMSG;
       fail("reference");
     }
-    touched_fill(answer, sizeof answer, touched_sum(shared, reference.bytes, options->hand_over),
-                 false);
+    touched_answer(answer, sizeof answer, shared, reference.bytes, options->hand_over);
     struct coroipc_record reply = {.bytes = sizeof answer,
                                    .kind = COROIPC_RECORD_RESPONSE,
                                    .correlation = record.correlation,
@@ -64,7 +63,8 @@ static bool call(struct side* side, const struct options* options, uint32_t* sha
   ring_read(&side->reader, written, &reply, answer, sizeof answer);
   ring_release_lazily(&side->reader);
   return reply.correlation == record.correlation && reply.bytes == sizeof answer &&
-         answer[0] == touched_sum_expected(options->payload_bytes, seed, options->hand_over);
+         touched_answer_right(answer, sizeof answer, options->payload_bytes, seed,
+                              options->hand_over);
 }
 
 int main(int argc, char** argv) {

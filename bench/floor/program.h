@@ -170,6 +170,11 @@ static inline void parse_options(int argc, char** argv, struct options* options)
   }
 }
 
+static inline uint32_t larger_bytes(const struct options* options) {
+  return options->payload_bytes > options->answer_bytes ? options->payload_bytes
+                                                        : options->answer_bytes;
+}
+
 static inline void pin(int cpu) {
   if (cpu < 0) return;
   cpu_set_t set;

@@ -7,7 +7,7 @@
  *   rtt --wait sleep --payload 64 --pace-us 1000                   a call each millisecond
  *
  * A call: the client writes its payload into private memory, copies it into the ring, publishes;
- * the server copies it out, reads all of it, writes an answer whose seed is the sum it read, copies
+ * the server copies it out, reads all of it, writes an answer whose seed is what it read, copies
  * that in; the client copies it out and reads all of it. Four copies. A sample runs from one answer
  * read to the next, with one reading of the clock; with a pace, from the end of a pause to the
  * answer read. */
@@ -25,8 +25,7 @@ static void serve(struct side* side, const struct options* options) {
     ring_read(&side->reader, written, &record, request, options->payload_bytes);
     ring_release_lazily(&side->reader);
     if (record.id == ID_END) return;
-    uint32_t sum = touched_sum(request, record.bytes, options->hand_over);
-    touched_fill(answer, options->answer_bytes, sum, options->hand_over);
+    touched_answer(answer, options->answer_bytes, request, record.bytes, options->hand_over);
     struct coroipc_record reply = {.bytes = options->answer_bytes,
                                    .kind = COROIPC_RECORD_RESPONSE,
                                    .correlation = record.correlation,
@@ -58,18 +57,16 @@ static void call(struct client* client) {
   uint32_t written = wait_for_record(client->side);
   ring_read(&client->side->reader, written, &reply, client->answer, options->answer_bytes);
   ring_release_lazily(&client->side->reader);
-  uint32_t sum = touched_sum(client->answer, reply.bytes, options->hand_over);
-  uint32_t answer_seed = touched_sum_expected(options->payload_bytes, seed, options->hand_over);
-  client->wrong +=
-      reply.correlation != record.correlation || reply.bytes != options->answer_bytes ||
-      sum != touched_sum_expected(options->answer_bytes, answer_seed, options->hand_over);
+  client->wrong += reply.correlation != record.correlation ||
+                   reply.bytes != options->answer_bytes ||
+                   !touched_answer_right(client->answer, reply.bytes, options->payload_bytes, seed,
+                                         options->hand_over);
 }
 
 int main(int argc, char** argv) {
   struct options options = default_options;
   parse_options(argc, argv, &options);
-  uint32_t larger =
-      options.payload_bytes > options.answer_bytes ? options.payload_bytes : options.answer_bytes;
+  uint32_t larger = larger_bytes(&options);
   if (record_bytes(larger) > options.ring_bytes / 2) {
     fprintf(stderr, "--payload: expected a record of at most half the ring (%u), got %u\n",
             options.ring_bytes / 2, larger);

@@ -18,6 +18,7 @@
 #define MESSAGES_PER_SAMPLE 1024u
 
 static const struct options peer_defaults = {.payload_bytes = 64,
+                                             .answer_bytes = ANSWER_ALIKE,
                                              .ring_bytes = 512 << 10,
                                              .batch = 1,
                                              .warmup_ms = 200,
@@ -155,17 +156,16 @@ static inline int meter_report(struct meter* meter, const char* name, const stru
   return wrong == 0 ? 0 : 1;
 }
 
-/* The two halves of a call, as bench/payload.ts has them: the server's answer has the sum of the
- * request as its seed. */
-static inline void answer_fill(uint32_t* answer, const uint32_t* request, uint32_t bytes) {
-  payload_fill(answer, bytes, payload_sum(request, bytes));
+/* The two halves of a call in which both payloads are read and written in full. */
+static inline void answer_fill(uint32_t* answer, const uint32_t* request, uint32_t request_bytes,
+                               const struct options* options) {
+  touched_answer(answer, options->answer_bytes, request, request_bytes, options->hand_over);
 }
 
-static inline bool answer_wrong(const uint32_t* answer, uint32_t bytes, uint32_t expected_bytes,
-                                uint32_t seed) {
-  uint32_t answer_seed = payload_sum_expected(expected_bytes, seed);
-  return bytes != expected_bytes ||
-         payload_sum(answer, bytes) != payload_sum_expected(expected_bytes, answer_seed);
+static inline bool answer_wrong(const uint32_t* answer, uint32_t bytes, uint32_t seed,
+                                const struct options* options) {
+  return bytes != options->answer_bytes ||
+         !touched_answer_right(answer, bytes, options->payload_bytes, seed, options->hand_over);
 }
 
 #endif

@@ -6,16 +6,16 @@
 
 struct answering {
   struct coroipcs_server* server;
+  const struct options* options;
   uint32_t* answer;
-  uint32_t bytes_max;
 };
 
 static void answer_call(struct coroipcs_connection* connection,
                         const struct coroipcs_request* request, void* context) {
   struct answering* answering = context;
-  if (request->bytes > answering->bytes_max) fail("a request that is too large");
-  answer_fill(answering->answer, request->payload, request->bytes);
-  struct iovec payload = {answering->answer, request->bytes};
+  const struct options* options = answering->options;
+  answer_fill(answering->answer, request->payload, request->bytes, options);
+  struct iovec payload = {answering->answer, options->answer_bytes};
   check_coroipc("coroipcs_response_send", coroipcs_response_send(connection, request->correlation,
                                                                  COROIPC_OK, 0, &payload, 1));
 }
@@ -33,8 +33,8 @@ static int answer_left(struct coroipcs_connection* connection, coroipc_status wh
 }
 
 static inline void answer_until_left(const struct pair* pair, const struct settings* settings) {
-  struct answering answering = {.answer = private_memory(settings->options.payload_bytes),
-                                .bytes_max = settings->options.payload_bytes};
+  struct answering answering = {.options = &settings->options,
+                                .answer = private_memory(settings->options.answer_bytes)};
   struct coroipcs_callbacks callbacks = {
       .context = &answering, .handler_get = answer_handler, .disconnected = answer_left};
   answering.server = listen_here(pair, settings, &callbacks);

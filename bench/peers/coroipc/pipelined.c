@@ -68,8 +68,7 @@ int main(int argc, char** argv) {
       check_coroipc("answer", (coroipc_status)entry->argument);
       uint32_t slot = entry->correlation;
       if (slot >= options->batch) fail("an answer that nobody asked for");
-      wrong += answer_wrong(payload_of(&inbox, row), entry->bytes, options->payload_bytes,
-                            slots.seeds[slot]);
+      wrong += answer_wrong(payload_of(&inbox, row), entry->bytes, slots.seeds[slot], options);
       free_row(&inbox, row);
       if (meter.over) {
         in_flight--;

@@ -15,18 +15,18 @@ int main(int argc, char** argv) {
   }
   struct coroipcc_connection* connection = connect_service(&pair, &settings);
   uint32_t* request = private_memory(options->payload_bytes);
-  uint32_t* answer = private_memory(options->payload_bytes);
+  uint32_t* answer = private_memory(options->answer_bytes);
   struct iovec payload = {request, options->payload_bytes};
   uint64_t wrong = 0;
   struct meter meter = meter_start(options, &pair, 1);
   for (uint32_t seed = 0; !meter.over; seed++) {
     meter_pause(&meter, options);
-    payload_fill(request, options->payload_bytes, seed);
+    touched_fill(request, options->payload_bytes, seed, options->hand_over);
     struct coroipcc_response response;
     check_coroipc("coroipcc_request",
                   coroipcc_request(connection, CALL, &payload, 1, COROIPCC_TIMEOUT_DEFAULT, answer,
-                                   options->payload_bytes, &response));
-    wrong += answer_wrong(answer, response.bytes, options->payload_bytes, seed);
+                                   options->answer_bytes, &response));
+    wrong += answer_wrong(answer, response.bytes, seed, options);
     meter_count(&meter);
   }
   leave(connection, &pair, &settings);

@@ -21,7 +21,7 @@ static int32_t send_burst(int32_t fd, int32_t revents, void* data) {
   struct iovec parts[] = {{&head, sizeof head}, {payload, options.payload_bytes}};
   uint32_t count = options.payload_bytes > 0 ? 2 : 1;
   for (int i = 0; i < BURST && !client_gone; i++) {
-    payload_fill(payload, options.payload_bytes, sequence);
+    touched_fill(payload, options.payload_bytes, sequence, options.hand_over);
     ssize_t sent = qb_ipcs_event_sendv(connection, parts, count);
     if (sent == -EAGAIN || sent == -ENOBUFS || sent == -ETIMEDOUT) {
       sched_yield();
@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
     }
     uint32_t bytes = (uint32_t)got - (uint32_t)sizeof *event;
     wrong += bytes != options.payload_bytes ||
-             payload_sum((const uint32_t*)(event + 1), bytes) != payload_sum_expected(bytes, seed);
+             !touched_right((const uint32_t*)(event + 1), bytes, seed, options.hand_over);
     meter_count(&meter);
   }
   qb_ipcc_disconnect(connection);

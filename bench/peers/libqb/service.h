@@ -68,7 +68,7 @@ static inline void serve(const struct pair* pair, qb_ipcs_msg_process_fn process
 static inline qb_ipcc_connection_t* connect_service(const struct options* options) {
   char name[NAME_BYTES];
   service_name(name, getpid());
-  uint32_t message_bytes = options->payload_bytes + 64;
+  uint32_t message_bytes = larger_bytes(options) + 64;
   qb_ipcc_connection_t* connection = qb_ipcc_connect(
       name, message_bytes > options->ring_bytes ? message_bytes : options->ring_bytes);
   if (connection == NULL) fail("qb_ipcc_connect");

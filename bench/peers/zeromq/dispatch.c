@@ -10,7 +10,7 @@ static void serve(const struct pair* pair, const struct options* options) {
   int stall = 100;
   check_zmq("ZMQ_SNDTIMEO", zmq_setsockopt(socket.handle, ZMQ_SNDTIMEO, &stall, sizeof stall));
   while (!stopped(pair)) {
-    payload_fill(payload, options->payload_bytes, sequence);
+    touched_fill(payload, options->payload_bytes, sequence, options->hand_over);
     if (zmq_send(socket.handle, payload, options->payload_bytes, 0) >= 0)
       sequence++;
     else if (zmq_errno() != EAGAIN)
@@ -34,8 +34,8 @@ int main(int argc, char** argv) {
   struct meter meter = meter_start(&options, &pair, MESSAGES_PER_SAMPLE);
   for (uint32_t seed = 0; !meter.over; seed++) {
     uint32_t bytes = receive(&socket, payload, options.payload_bytes);
-    wrong += bytes != options.payload_bytes ||
-             payload_sum(payload, bytes) != payload_sum_expected(bytes, seed);
+    wrong +=
+        bytes != options.payload_bytes || !touched_right(payload, bytes, seed, options.hand_over);
     meter_count(&meter);
   }
   stop_server(&pair);

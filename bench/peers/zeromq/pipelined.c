@@ -7,7 +7,7 @@
 
 static void serve(const struct pair* pair, const struct options* options) {
   uint32_t* request = private_memory(options->payload_bytes + 1);
-  uint32_t* answer = private_memory(options->payload_bytes);
+  uint32_t* answer = private_memory(options->answer_bytes);
   struct socket socket = open_socket(pair, ZMQ_ROUTER);
   for (;;) {
     uint8_t identity[IDENTITY_BYTES_MAX];
@@ -15,7 +15,7 @@ static void serve(const struct pair* pair, const struct options* options) {
     uint32_t bytes = receive(&socket, request, options->payload_bytes + 1);
     if (bytes == sizeof goodbye) break;
     if (bytes > options->payload_bytes) fail("a request that is too large");
-    answer_fill(answer, request, bytes);
+    answer_fill(answer, request, bytes, options);
     check_zmq("zmq_send", zmq_send(socket.handle, identity, identity_bytes, ZMQ_SNDMORE));
     check_zmq("zmq_send", zmq_send(socket.handle, answer, bytes, 0));
   }
@@ -33,7 +33,7 @@ int main(int argc, char** argv) {
   await_server(&pair);
   struct socket socket = open_socket(&pair, ZMQ_DEALER);
   uint32_t* request = private_memory(options.payload_bytes);
-  uint32_t* answer = private_memory(options.payload_bytes);
+  uint32_t* answer = private_memory(options.answer_bytes);
   uint64_t wrong = 0;
   uint32_t sent = 0, seed = 0;
   struct meter meter = meter_start(&options, &pair, options.batch);
@@ -42,13 +42,13 @@ int main(int argc, char** argv) {
       payload_fill(request, options.payload_bytes, sent++);
       check_zmq("zmq_send", zmq_send(socket.handle, request, options.payload_bytes, 0));
     }
-    uint32_t bytes = receive(&socket, answer, options.payload_bytes);
-    wrong += answer_wrong(answer, bytes, options.payload_bytes, seed++);
+    uint32_t bytes = receive(&socket, answer, options.answer_bytes);
+    wrong += answer_wrong(answer, bytes, seed++, &options);
     meter_count(&meter);
   }
   while (seed != sent) {
-    uint32_t bytes = receive(&socket, answer, options.payload_bytes);
-    wrong += answer_wrong(answer, bytes, options.payload_bytes, seed++);
+    uint32_t bytes = receive(&socket, answer, options.answer_bytes);
+    wrong += answer_wrong(answer, bytes, seed++, &options);
   }
   check_zmq("zmq_send", zmq_send(socket.handle, &goodbye, sizeof goodbye, 0));
   close_socket(&socket);

@@ -3,14 +3,14 @@
 
 static void serve(const struct pair* pair, const struct options* options) {
   uint32_t* request = private_memory(options->payload_bytes + 1);
-  uint32_t* answer = private_memory(options->payload_bytes);
+  uint32_t* answer = private_memory(options->answer_bytes);
   struct socket socket = open_socket(pair, ZMQ_REP);
   for (;;) {
     uint32_t bytes = receive(&socket, request, options->payload_bytes + 1);
     if (bytes == sizeof goodbye) break;
     if (bytes > options->payload_bytes) fail("a request that is too large");
-    answer_fill(answer, request, bytes);
-    check_zmq("zmq_send", zmq_send(socket.handle, answer, bytes, 0));
+    answer_fill(answer, request, bytes, options);
+    check_zmq("zmq_send", zmq_send(socket.handle, answer, options->answer_bytes, 0));
   }
   close_socket(&socket);
 }
@@ -26,15 +26,15 @@ int main(int argc, char** argv) {
   await_server(&pair);
   struct socket socket = open_socket(&pair, ZMQ_REQ);
   uint32_t* request = private_memory(options.payload_bytes);
-  uint32_t* answer = private_memory(options.payload_bytes);
+  uint32_t* answer = private_memory(options.answer_bytes);
   uint64_t wrong = 0;
   struct meter meter = meter_start(&options, &pair, 1);
   for (uint32_t seed = 0; !meter.over; seed++) {
     meter_pause(&meter, &options);
-    payload_fill(request, options.payload_bytes, seed);
+    touched_fill(request, options.payload_bytes, seed, options.hand_over);
     check_zmq("zmq_send", zmq_send(socket.handle, request, options.payload_bytes, 0));
-    uint32_t bytes = receive(&socket, answer, options.payload_bytes);
-    wrong += answer_wrong(answer, bytes, options.payload_bytes, seed);
+    uint32_t bytes = receive(&socket, answer, options.answer_bytes);
+    wrong += answer_wrong(answer, bytes, seed, &options);
     meter_count(&meter);
   }
   check_zmq("zmq_send", zmq_send(socket.handle, &goodbye, sizeof goodbye, 0));
