@@ -57,8 +57,13 @@ class Pair {
 
   async measure(): Promise<Measurement> {
     const { task, subject } = this.#row
-    if (findSubject(subject).kind === 'hosted')
-      return (await this.#start('client', '', 0).next('measured')).measurement
+    if (findSubject(subject).kind === 'hosted') {
+      const client = this.#start('client', '', 0)
+      const report = await client.next('measured', 'idle')
+      return report.kind === 'measured'
+        ? report.measurement
+        : watchIdle(undefined, client, task.durationMs)
+    }
     let { server, path } = await this.#startServer()
     const client = this.#start('client', path, server.pid)
     for (;;) {
@@ -108,13 +113,20 @@ class Pair {
   }
 }
 
-async function watchIdle(server: Side, client: Side, durationMs: number): Promise<Measurement> {
+/** No server: it is a thread of the client, whose CPU time has both. */
+async function watchIdle(
+  server: Side | undefined,
+  client: Side,
+  durationMs: number,
+): Promise<Measurement> {
   await delay(SETTLE_MS)
   const begin = performance.now()
-  const before = [await client.cpuUs(), await server.cpuUs()] as const
+  const before = [await client.cpuUs(), await server?.cpuUs()] as const
   await delay(durationMs)
-  const after = [await client.cpuUs(), await server.cpuUs()] as const
+  const after = [await client.cpuUs(), await server?.cpuUs()] as const
   const elapsedUs = (performance.now() - begin) * 1000
+  const serverUs =
+    before[1] === undefined || after[1] === undefined ? undefined : after[1] - before[1]
   return {
     p50Us: null,
     p99Us: null,
@@ -122,7 +134,7 @@ async function watchIdle(server: Side, client: Side, durationMs: number): Promis
     maxUs: null,
     perSecond: null,
     clientCpuPercent: ((after[0] - before[0]) / elapsedUs) * 100,
-    serverCpuPercent: ((after[1] - before[1]) / elapsedUs) * 100,
+    serverCpuPercent: serverUs === undefined ? null : (serverUs / elapsedUs) * 100,
     wrong: 0,
   }
 }

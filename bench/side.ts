@@ -93,7 +93,7 @@ class ClientSurroundings implements Surroundings {
 
   async collectGarbage(): Promise<void> {
     collectGarbage()
-    await this.#ask('collect')
+    if (this.serverPid !== 0) await this.#ask('collect') // 0: what serves is a thread of ours
   }
 
   async renewServer(): Promise<void> {

@@ -94,6 +94,10 @@ export interface ClientSide {
   receiveInPlace?(use: (payload: Uint8Array) => void): void
   /** Memory that both sides map. */
   share?(bytes: number): SharedMemory
+  /** The server has said something before this was handed out; else `connect` waits for a first answer. */
+  readonly greeted?: true
+  /** Of a client that started its server itself: SIGKILL. */
+  killServer?(): void
   close(): Promise<void>
 }
 
@@ -101,6 +105,8 @@ export interface ClientSide {
 export interface SharedMemory {
   readonly bytes: Uint8Array
   /** Sends what is in `bytes`, without copying it, and blocks until the answer, which may lie in `into`. */
-  requestSync(into: Uint8Array): Uint8Array
+  requestSync?(into: Uint8Array): Uint8Array
+  /** The same for a subject that cannot block. */
+  requestCallback?(done: (answer: Uint8Array) => void): void
   release(): void
 }

@@ -18,7 +18,8 @@ export type CaseName =
  *  - `paced` (rtt-sync): a request each millisecond, not one after the other;
  *  - `publish-each` (dispatch): each message is published by itself, no two leave together;
  *  - `owned`, `into`, `in-place` (bandwidth): the payload becomes the receiver's own; lands in memory that
- *    the caller brought; is read where the sender put it, by a receiver that trusts it.
+ *    the caller brought; is read where the sender put it, by a receiver that trusts it. `in-place` also
+ *    of dispatch, which is `owned` else.
  */
 export type Variant = 'paced' | 'publish-each' | 'owned' | 'into' | 'in-place'
 
@@ -107,6 +108,13 @@ export interface ManyConnections {
   readonly bytesUsed: number | null
   /** What the kernel took for each (slab, page tables), from the figures of the whole machine. */
   readonly bytesKernel: number | null
+}
+
+/** How often a payload travels: there and back, or only here. Nothing worth a copy is a case without calls. */
+export function waysOf(task: Task): 0 | 1 | 2 {
+  if (task.case === 'connect' || task.case === 'server-death') return 0
+  const oneWay = task.case === 'dispatch' || task.case === 'bandwidth' || task.case === 'zero-copy'
+  return oneWay ? 1 : 2
 }
 
 /** What a call of this task moves each way: a large payload goes one way, and a word comes back. */

@@ -4,7 +4,7 @@
 //             at a time, so writing, copying and reading do not overlap
 //   in-place  a stream of dispatches, each read where it lies and given back
 import type { CpuMeter } from '../cpu-meter.js'
-import { Caller, PayloadCheck } from '../payload.js'
+import { Caller } from '../payload.js'
 import { Samples } from '../statistics.js'
 import type { ClientSide } from '../subject.js'
 import { exchangeOf, type Measurement, type Task } from '../task.js'
@@ -15,7 +15,7 @@ import {
   required,
   withConnection,
 } from './client-case.js'
-import { measureDispatches, messagesPerSample } from './dispatch.js'
+import { measureDispatches, measureInPlace } from './dispatch.js'
 
 export const bandwidth: ClientCase = {
   about: 'large payloads from server to client: owned, into memory of the caller, read in place',
@@ -36,24 +36,4 @@ function measureInto(task: Task, side: ClientSide, cpu: CpuMeter): Measurement {
     caller.checkAnswer(request(caller.nextRequest(), into)),
   )
   return measurementOf(samples, samples.count, elapsedMs, caller.wrong, use)
-}
-
-function measureInPlace(task: Task, side: ClientSide, cpu: CpuMeter): Measurement {
-  const receive = required(side.receiveInPlace, 'receiveInPlace').bind(side)
-  const bytes = task.payloadBytes
-  const check = new PayloadCheck(bytes, task.touch)
-  const samples = new Samples()
-  let seed = 0
-  let wrong = 0
-  const use = (payload: Uint8Array): void => {
-    if (!check.right(payload, seed)) wrong++
-    seed = (seed + 1) | 0
-  }
-  const perSample = messagesPerSample(bytes)
-  const receiveSome = (): void => {
-    for (let i = 0; i < perSample; i++) receive(use)
-  }
-  const measured = measureBlocking(task, samples, cpu, receiveSome, { operationsEach: perSample })
-  const messages = samples.count * perSample
-  return measurementOf(samples, messages, measured.elapsedMs, wrong, measured.use)
 }

@@ -112,3 +112,43 @@ export function measureBlocking(
   const use = cpu.end()
   return { elapsedMs: last - begin, use }
 }
+
+/**
+ * As `measureBlocking`, of an operation that says when it is over: `prepare` gets what to call then, and
+ * gives what begins the next one.
+ */
+export function measureCalledBack(
+  task: Task,
+  samples: Samples,
+  cpu: CpuMeter,
+  prepare: (over: () => void) => () => void,
+  { pauseMs }: { readonly pauseMs?: number | undefined } = {},
+): Promise<{ readonly elapsedMs: number; readonly use: CpuUse }> {
+  return new Promise((resolve) => {
+    let last = performance.now()
+    let begin = 0
+    let warm = last + task.warmupMs
+    const end = warm + task.durationMs
+    const begins = prepare(() => {
+      const now = performance.now()
+      samples.add((now - last) * 1000)
+      last = now
+      if (now >= warm) {
+        warm = Number.POSITIVE_INFINITY
+        samples.clear()
+        cpu.begin()
+        begin = last = performance.now()
+      }
+      // One at the least, however long it takes.
+      if ((now >= end || samples.full) && samples.count > 0)
+        resolve({ elapsedMs: now - begin, use: cpu.end() })
+      else if (pauseMs === undefined) begins()
+      else setTimeout(afterPause, pauseMs)
+    })
+    const afterPause = (): void => {
+      last = performance.now()
+      begins()
+    }
+    begins()
+  })
+}

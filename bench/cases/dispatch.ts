@@ -7,12 +7,23 @@ import { PayloadCheck } from '../payload.js'
 import { Samples } from '../statistics.js'
 import type { ClientSide } from '../subject.js'
 import type { Measurement, Task } from '../task.js'
-import { type ClientCase, measurementOf, required, withConnection } from './client-case.js'
+import {
+  type ClientCase,
+  measureBlocking,
+  measurementOf,
+  required,
+  withConnection,
+} from './client-case.js'
 
 export const dispatch: ClientCase = {
-  about: 'messages from the server to one client, unasked, payloads owned by the receiver',
+  about:
+    'messages from the server to one client, unasked, payloads owned by the receiver; in-place: read where they lie',
   run: (task, connect, { cpu }) =>
-    withConnection(connect, (side) => measureDispatches(task, side, cpu)),
+    withConnection(connect, (side) =>
+      task.variant === 'in-place'
+        ? measureInPlace(task, side, cpu)
+        : measureDispatches(task, side, cpu),
+    ),
 }
 
 /**
@@ -64,4 +75,25 @@ export function measureDispatches(
       }
     })
   })
+}
+
+/** By a receiver that trusts the sender: each is read where it lies, and given back. Also of `bandwidth`. */
+export function measureInPlace(task: Task, side: ClientSide, cpu: CpuMeter): Measurement {
+  const receive = required(side.receiveInPlace, 'receiveInPlace').bind(side)
+  const bytes = task.payloadBytes
+  const check = new PayloadCheck(bytes, task.touch)
+  const samples = new Samples()
+  let seed = 0
+  let wrong = 0
+  const use = (payload: Uint8Array): void => {
+    if (!check.right(payload, seed)) wrong++
+    seed = (seed + 1) | 0
+  }
+  const perSample = messagesPerSample(bytes)
+  const receiveSome = (): void => {
+    for (let i = 0; i < perSample; i++) receive(use)
+  }
+  const measured = measureBlocking(task, samples, cpu, receiveSome, { operationsEach: perSample })
+  const messages = samples.count * perSample
+  return measurementOf(samples, messages, measured.elapsedMs, wrong, measured.use)
 }

@@ -177,12 +177,15 @@ class Run {
   }
 }
 
+/** 0: what serves is a thread of this process, which has its descriptors. */
 function fdsOf(pid: number): number {
+  if (pid === 0) return 0
   return readdirSync(`/proc/${pid}/fd`).length
 }
 
 /** How many more connections a process has descriptors for. */
 function roomFor(pid: number, fdsEach: number): number {
+  if (pid === 0) return Number.POSITIVE_INFINITY
   const limit = /^Max open files\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1]
   const free = Number(limit ?? 1024) - fdsOf(pid) - SPARE_FDS
   return Math.max(0, Math.floor(free / Math.max(1, fdsEach)))
@@ -201,7 +204,7 @@ function memoryOf(serverPid: number): Memory {
     field(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'), 'Pss')
   const machine = readFileSync('/proc/meminfo', 'utf8')
   return {
-    touched: touched(process.pid) + touched(serverPid),
+    touched: touched(process.pid) + (serverPid === 0 ? 0 : touched(serverPid)),
     kernel: field(machine, 'Slab') + field(machine, 'PageTables'),
   }
 }

@@ -10,6 +10,7 @@ import { exchangeOf, type Measurement, type Task } from '../task.js'
 import {
   type ClientCase,
   measureBlocking,
+  measureCalledBack,
   measurementOf,
   required,
   withConnection,
@@ -79,40 +80,22 @@ async function measurePromise(task: Task, side: ClientSide, cpu: CpuMeter): Prom
   return measurementOf(samples, samples.count, last - begin, caller.wrong, cpu.end())
 }
 
-function measureCallback(task: Task, side: ClientSide, cpu: CpuMeter): Promise<Measurement> {
+async function measureCallback(task: Task, side: ClientSide, cpu: CpuMeter): Promise<Measurement> {
   const request = required(side.requestCallback, 'requestCallback').bind(side)
   const caller = new Caller(exchangeOf(task))
   const samples = new Samples()
-  const paced = task.variant === 'paced'
-  return new Promise((resolve) => {
-    let last = performance.now()
-    let begin = 0
-    let warm = last + task.warmupMs
-    const end = warm + task.durationMs
-    const ask = (): void => {
-      if (paced) last = performance.now()
-      request(caller.nextRequest(), done)
-    }
-    const done = (answer: Uint8Array): void => {
-      caller.checkAnswer(answer)
-      const now = performance.now()
-      samples.add((now - last) * 1000)
-      last = now
-      if (now >= warm) {
-        warm = Number.POSITIVE_INFINITY
-        samples.clear()
-        cpu.begin()
-        begin = last = performance.now()
+  const { elapsedMs, use } = await measureCalledBack(
+    task,
+    samples,
+    cpu,
+    (over) => {
+      const answered = (answer: Uint8Array): void => {
+        caller.checkAnswer(answer)
+        over()
       }
-      if (now >= end || samples.full) {
-        const use = cpu.end()
-        resolve(measurementOf(samples, samples.count, now - begin, caller.wrong, use))
-      } else if (paced) {
-        setTimeout(ask, PACE_MS)
-      } else {
-        ask()
-      }
-    }
-    ask()
-  })
+      return () => request(caller.nextRequest(), answered)
+    },
+    { pauseMs: task.variant === 'paced' ? PACE_MS : undefined },
+  )
+  return measurementOf(samples, samples.count, elapsedMs, caller.wrong, use)
 }

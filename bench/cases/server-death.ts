@@ -8,7 +8,7 @@ import type { ClientSide } from '../subject.js'
 import { exchangeOf } from '../task.js'
 import { type ClientCase, measurementOf, required } from './client-case.js'
 
-export const KILLS = 30
+export const KILLS = 20
 
 /** For the requests to arrive; they are to wait in the server when it dies. */
 const SETTLE_MS = 10
@@ -21,10 +21,12 @@ export const serverDeath: ClientCase = {
     const samples = new Samples(1 << 16)
     const caller = new Caller(exchangeOf(task))
     const begin = performance.now()
+    let hosted = false // then each connection has a server of its own
     for (let kill = 0; kill < KILLS; kill++) {
-      if (kill > 0) await surroundings.renewServer()
+      if (kill > 0 && !hosted) await surroundings.renewServer()
       const sides: ClientSide[] = []
       for (let i = 0; i < task.connections; i++) sides.push(await connect())
+      hosted = sides.some((side) => side.killServer !== undefined)
       let killed = 0
       const told = (): void => samples.add((performance.now() - killed) * 1000)
       const waiting = sides.flatMap((side) =>
@@ -34,7 +36,8 @@ export const serverDeath: ClientCase = {
       )
       await delay(SETTLE_MS)
       killed = performance.now()
-      process.kill(surroundings.serverPid, 'SIGKILL')
+      if (sides[0]?.killServer === undefined) process.kill(surroundings.serverPid, 'SIGKILL')
+      else for (const side of sides) side.killServer?.()
       await Promise.race([Promise.all(waiting), silence()])
       await Promise.all(sides.map((side) => side.close()))
     }

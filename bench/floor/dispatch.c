@@ -16,12 +16,6 @@
 
 #define SLAB_BYTES 65536u
 
-/* As messagesPerSample of bench/cases/dispatch.ts: about 4 MiB. */
-static uint32_t messages_per_sample(uint32_t payload_bytes) {
-  uint32_t messages = payload_bytes == 0 ? 1024 : (4u << 20) / payload_bytes;
-  return messages > 1024 ? 1024 : messages == 0 ? 1 : messages;
-}
-
 /* Ends when the client says so in the word that the library keeps for that. */
 static void serve(const struct pair* pair, const struct segment* segment,
                   const struct options* options) {

@@ -31,6 +31,8 @@ struct options {
   uint32_t pace_us; /* rtt: pause between two calls */
   uint32_t at_once; /* connect: clients that connect at the same time */
   uint32_t kills;   /* death */
+  uint32_t connections;
+  uint32_t active; /* of these, with a request in flight */
   uint32_t warmup_ms;
   uint32_t duration_ms;
   int client_cpu; /* -1: not pinned */
@@ -45,7 +47,9 @@ static const struct options default_options = {.payload_bytes = 64,
                                                .batch = 1,
                                                .copies = 2,
                                                .at_once = 1,
-                                               .kills = 30,
+                                               .kills = 20,
+                                               .connections = 1,
+                                               .active = 1,
                                                .warmup_ms = 200,
                                                .duration_ms = 700,
                                                .client_cpu = -1,
@@ -86,6 +90,8 @@ static inline void parse_options(int argc, char** argv, struct options* options)
                                         {"pace-us", required_argument, NULL, 'e'},
                                         {"at-once", required_argument, NULL, 'n'},
                                         {"kills", required_argument, NULL, 'k'},
+                                        {"connections", required_argument, NULL, 'm'},
+                                        {"active", required_argument, NULL, 'v'},
                                         {"warmup-ms", required_argument, NULL, 'u'},
                                         {"duration-ms", required_argument, NULL, 'd'},
                                         {"client-cpu", required_argument, NULL, 'c'},
@@ -126,6 +132,12 @@ static inline void parse_options(int argc, char** argv, struct options* options)
       case 'k':
         options->kills = number_argument("kills", optarg, 10000);
         break;
+      case 'm':
+        options->connections = number_argument("connections", optarg, 20000);
+        break;
+      case 'v':
+        options->active = number_argument("active", optarg, 20000);
+        break;
       case 'r':
         options->ring_bytes = number_argument("ring", optarg, RING_BYTES_MAX);
         break;
@@ -148,7 +160,7 @@ static inline void parse_options(int argc, char** argv, struct options* options)
         fprintf(stderr,
                 "usage: %s [--wait spin|sleep] [--payload BYTES] [--answer BYTES] [--ring BYTES]\n"
                 "       [--touch full|hand-over] [--batch N] [--copies 1|2] [--pace-us N]\n"
-                "       [--at-once N] [--kills N]\n"
+                "       [--at-once N] [--kills N] [--connections N] [--active N]\n"
                 "       [--client-cpu N] [--server-cpu N] [--warmup-ms N] [--duration-ms N]\n",
                 argv[0]);
         exit(2);
@@ -162,6 +174,11 @@ static inline void parse_options(int argc, char** argv, struct options* options)
   }
   if (options->ring_bytes < 4096 || (options->ring_bytes & (options->ring_bytes - 1)) != 0) {
     fprintf(stderr, "--ring: expected a power of two from 4096, got %u\n", options->ring_bytes);
+    exit(2);
+  }
+  if (options->active == 0 || options->active > options->connections) {
+    fprintf(stderr, "--active: expected a number from 1 to the connections (%u), got %u\n",
+            options->connections, options->active);
     exit(2);
   }
   if (options->batch == 0) {
@@ -222,6 +239,12 @@ static inline uint32_t quantile(const struct samples* samples, double fraction) 
   return samples->ns[index == 0 ? 0 : index - 1];
 }
 
+/* Of a stream. As messagesPerSample of bench/cases/dispatch.ts: about 4 MiB. */
+static inline uint32_t messages_per_sample(uint32_t payload_bytes) {
+  uint32_t messages = payload_bytes == 0 ? 1024 : (4u << 20) / payload_bytes;
+  return messages > 1024 ? 1024 : messages == 0 ? 1 : messages;
+}
+
 /* CPU time of both processes over the measured part. */
 struct cpu_use {
   pid_t server; /* 0: there is none */
@@ -269,6 +292,9 @@ struct measured {
   uint64_t elapsed_ns;
   uint64_t wrong;
   struct cpu_use cpu;
+  /* Of a program with many connections. */
+  uint32_t open; /* 0: it has one */
+  double fairness, client_fds, server_fds;
 };
 
 static inline void report_measured(const char* floor, const struct options* options,
@@ -296,6 +322,9 @@ static inline void report_measured(const char* floor, const struct options* opti
   if (measured->cpu.begin_ns != 0)
     printf(",\"clientCpuPercent\":%.3f,\"serverCpuPercent\":%.3f", measured->cpu.client_percent,
            measured->cpu.server_percent);
+  if (measured->open != 0)
+    printf(",\"many\":{\"open\":%u,\"fairness\":%.4f,\"clientFds\":%.2f,\"serverFds\":%.2f}",
+           measured->open, measured->fairness, measured->client_fds, measured->server_fds);
   printf("}\n");
   fflush(stdout);
 }

@@ -4,6 +4,7 @@
 #ifndef COROIPC_BENCH_PEER_H
 #define COROIPC_BENCH_PEER_H
 
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -15,12 +16,15 @@
 
 /* The longest that one side waits for the other before it calls the run broken. */
 #define STALL_MS 5000
-#define MESSAGES_PER_SAMPLE 1024u
 
 static const struct options peer_defaults = {.payload_bytes = 64,
                                              .answer_bytes = ANSWER_ALIKE,
                                              .ring_bytes = 512 << 10,
                                              .batch = 1,
+                                             .at_once = 1,
+                                             .kills = 20,
+                                             .connections = 1,
+                                             .active = 1,
                                              .warmup_ms = 200,
                                              .duration_ms = 700,
                                              .client_cpu = -1,
@@ -70,6 +74,11 @@ static inline void await_server(const struct pair* pair) {
 
 static inline void stop_server(const struct pair* pair) {
   __atomic_store_n(pair->stop, 1, __ATOMIC_RELAXED);
+}
+
+/* The same for a server that looks at `control`, which hangs up. */
+static inline void leave_server(const struct pair* pair) {
+  if (shutdown(pair->control, SHUT_WR) != 0) fail("shutdown");
 }
 
 static inline bool stopped(const struct pair* pair) {
@@ -130,7 +139,9 @@ static inline void meter_count(struct meter* meter) {
     meter->measured.samples.count = 0;
     meter->measured.cpu = cpu_begin(meter->server);
   }
-  if ((now >= meter->end || meter->measured.samples.count == SAMPLES_MAX) && !meter->over) {
+  /* One at the least, however long it takes. */
+  uint32_t count = meter->measured.samples.count;
+  if (((now >= meter->end && count > 0) || count == SAMPLES_MAX) && !meter->over) {
     meter->over = true;
     meter->measured.elapsed_ns = meter->last - meter->begin;
     cpu_end(&meter->measured.cpu);
@@ -154,6 +165,101 @@ static inline int meter_report(struct meter* meter, const char* name, const stru
   meter->measured.wrong = wrong;
   report_measured(name, options, &meter->measured);
   return wrong == 0 ? 0 : 1;
+}
+
+/* -- many connections ---------------------------------------------------------------------------
+ */
+
+/* Open descriptors of a process. */
+static inline double count_fds(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+  DIR* folder = opendir(path);
+  if (folder == NULL) fail(path);
+  double count = 0;
+  while (readdir(folder) != NULL) count++;
+  closedir(folder);
+  return count;
+}
+
+/* The slots of a run, each on a connection of its own; the first has the clock, as in
+ * bench/cases/many-connections.ts. */
+struct many {
+  struct meter meter;
+  uint64_t* counts; /* answers in the measured part */
+  uint32_t active;
+};
+
+static inline void slot_answered(struct many* many, uint32_t slot) {
+  if (many->meter.over) return;
+  many->counts[slot]++;
+  if (slot != 0) return;
+  bool warming = many->meter.warm != UINT64_MAX;
+  meter_count(&many->meter);
+  if (warming && many->meter.warm == UINT64_MAX)
+    memset(many->counts, 0, many->active * sizeof *many->counts);
+}
+
+static inline int many_report(struct many* many, const char* name, const struct options* options,
+                              uint64_t wrong) {
+  uint64_t least = UINT64_MAX, all = 0;
+  for (uint32_t i = 0; i < many->active; i++) {
+    all += many->counts[i];
+    if (many->counts[i] < least) least = many->counts[i];
+  }
+  struct measured* measured = &many->meter.measured;
+  measured->open = options->connections;
+  measured->fairness = all == 0 ? 0 : (double)least * many->active / (double)all;
+  measured->operations_per_sample = 1;
+  measured->operations = all;
+  measured->wrong = wrong;
+  report_measured(name, options, measured);
+  return wrong == 0 ? 0 : 1;
+}
+
+/* -- a server's death ----------------------------------------------------------------------------
+ */
+
+/* For what is sent to arrive. */
+static inline void settle(void) {
+  const struct timespec time = {0, 10000000};
+  (void)nanosleep(&time, NULL);
+}
+
+static inline uint64_t kill_server(const struct pair* pair) {
+  uint64_t killed = now_ns();
+  if (kill(pair->server, SIGKILL) != 0) fail("kill");
+  return killed;
+}
+
+/* `once` forks a server, kills it, and returns the nanoseconds from before kill(2) until it was
+ * told: in a process of its own, since most libraries do not survive a fork. */
+static inline int measure_deaths(const char* name, const struct options* options,
+                                 uint64_t (*once)(const struct options*)) {
+  struct measured measured = {.operations_per_sample = 1};
+  samples_prepare(&measured.samples);
+  uint64_t begin = now_ns();
+  for (uint32_t i = 0; i < options->kills; i++) {
+    int ends[2];
+    if (pipe(ends) != 0) fail("pipe");
+    pid_t client = fork();
+    if (client < 0) fail("fork");
+    if (client == 0) {
+      close(ends[0]);
+      uint64_t told_ns = once(options);
+      _exit(write(ends[1], &told_ns, sizeof told_ns) == sizeof told_ns ? 0 : 1);
+    }
+    close(ends[1]);
+    uint64_t told_ns;
+    if (read(ends[0], &told_ns, sizeof told_ns) != sizeof told_ns) fail("the client");
+    samples_add(&measured.samples, told_ns);
+    close(ends[0]);
+    (void)waitpid(client, NULL, 0);
+  }
+  measured.operations = options->kills;
+  measured.elapsed_ns = now_ns() - begin;
+  report_measured(name, options, &measured);
+  return 0;
 }
 
 /* The two halves of a call in which both payloads are read and written in full. */

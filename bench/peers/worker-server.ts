@@ -1,7 +1,7 @@
 // The server's half of the subjects of worker_threads: a thread of the client's process, which pins itself.
 import { spawnSync } from 'node:child_process'
 import { readlinkSync } from 'node:fs'
-import { parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { createServerWork } from '../server-work.js'
 import { answerOn } from '../subjects/ordered.js'
 import { serveSlots, type WorkerArguments } from '../subjects/worker.js'
@@ -17,20 +17,23 @@ if (cpu !== null) {
 }
 const work = createServerWork(task)
 if (slots === undefined) {
-  const receiver = answerOn(
-    {
-      payload: (payload) => port.postMessage(payload),
-      control: (word) => port.postMessage(word),
-    },
-    work,
-    task,
-  )
-  port.on('message', (message: Uint8Array | number) => {
-    if (typeof message === 'number') receiver.control(message)
-    else receiver.payload(message)
+  port.on('message', (client: MessagePort) => {
+    const receiver = answerOn(
+      {
+        payload: (payload) => client.postMessage(payload),
+        control: (word) => client.postMessage(word),
+      },
+      work,
+      task,
+    )
+    client.on('message', (message: Uint8Array | number) => {
+      if (typeof message === 'number') receiver.control(message)
+      else receiver.payload(message)
+    })
+    client.on('close', () => receiver.ended())
   })
   port.postMessage('ready')
 } else {
   port.postMessage('ready')
-  serveSlots(slots, work)
+  serveSlots(slots, work, task)
 }

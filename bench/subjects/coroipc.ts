@@ -11,7 +11,7 @@ import type {
 } from '../subject.js'
 import type { SharedBuffer } from '@coroipc/ipcc'
 import type { Limits } from '@coroipc/ipcs'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
 
 const SERVICE = 7
 const CALL = 0
@@ -47,10 +47,10 @@ export const coroipc: SidesSubject = {
  * copied once more, into the backlog.
  */
 function copies(task: Task): number {
-  if (task.case === 'zero-copy' || task.case === 'connect') return 0
+  if (task.case === 'zero-copy' || waysOf(task) === 0) return 0
   if (task.case === 'bandwidth') return task.variant === 'in-place' ? 1 : 2
   const outbox = task.payloadBytes <= OUTBOX_BYTES ? 1 : 0
-  if (task.case === 'dispatch') return 2 + outbox
+  if (task.case === 'dispatch') return (task.variant === 'in-place' ? 1 : 2) + outbox
   return task.form === 'sync' ? 4 + outbox : 4 + 2 * outbox
 }
 
@@ -121,6 +121,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   const lend = { timeoutMs: TIMEOUT_MS, inPlace: true } as const
   let subscribed = false
   return {
+    greeted: true,
     requestSync,
     request: (payload) => connection.request(CALL, payload),
     requestCallback: (payload, done) => {

@@ -3,7 +3,7 @@
 // more that is what is measured. Calls are method calls, dispatches signals with a credit of our own.
 import { existsSync, writeFileSync } from 'node:fs'
 import type { ClientSide, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
 import { Daemon } from './daemon.js'
 import { answerOn, askOn, type Receiver } from './ordered.js'
 import { findCommand, loadPackage, missingPackage } from './package.js'
@@ -62,7 +62,8 @@ export const dbus: SidesSubject = {
   },
   // Bytes one by one into chunks, together, into the message, into the kernel and out of it, into the
   // kernel and out of it again after the daemon's own two, out of the message one by one, into bytes.
-  copies: (task) => (task.case === 'dispatch' ? 11 : 22),
+  takes: (task) => task.case === 'connect',
+  copies: (task) => 11 * waysOf(task),
   serve,
   connect,
 }
@@ -188,6 +189,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   }
   return {
     ...side,
+    greeted: true,
     request: (payload) => new Promise((resolve) => requestCallback(payload, resolve)),
     requestCallback,
   }

@@ -1,7 +1,7 @@
 // The floor: the project's own C programs in bench/floor, two processes over the library's layout with
 // nothing in their way. What JavaScript takes beyond it is what this project can still win.
 import type { ProgramSubject } from '../subject.js'
-import { exchangeOf, type Measurement, type Placement, type Task } from '../task.js'
+import { exchangeOf, type Measurement, type Placement, type Task, waysOf } from '../task.js'
 import { ringFor, runProgram } from './program.js'
 
 /** The library's default ring sizes: a smaller ring costs throughput, so both get the same. */
@@ -43,10 +43,8 @@ export const floorC: ProgramSubject = {
   },
   takes: () => true,
   copies: (task) => {
-    if (task.case === 'zero-copy' || task.case === 'connect' || task.case === 'server-death')
-      return 0
-    if (task.case === 'bandwidth') return task.variant === 'in-place' ? 1 : 2
-    return task.case === 'dispatch' ? 2 : 4
+    if (task.case === 'zero-copy') return 0
+    return (task.variant === 'in-place' ? 1 : 2) * waysOf(task)
   },
   measure,
 }

@@ -5,8 +5,8 @@ import { fork as forkProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { ClientSide, HostedSubject } from '../subject.js'
-import type { Task } from '../task.js'
-import { askOn, refusesManyClients } from './ordered.js'
+import { type Task, waysOf } from '../task.js'
+import { askOn } from './ordered.js'
 
 export interface ForkArguments {
   readonly task: Task
@@ -36,9 +36,14 @@ function forkSubject(serialization: 'json' | 'advanced', copiesOneWay: number): 
     refuses: (task) => {
       if (task.form === 'sync') return 'process.send cannot block'
       if (task.wait !== 'own') return 'Node sleeps in epoll, always'
-      return refusesManyClients(task)
+      // Where they are made, or end with their server, it shows what that costs.
+      return task.connections === 1 || task.case === 'connect' || task.case === 'server-death'
+        ? undefined
+        : 'each connection is a process of its own'
     },
-    copies: (task) => copiesOneWay * (task.case === 'dispatch' ? 1 : 2),
+    takes: (task) =>
+      task.case === 'connect' || task.case === 'server-death' || task.variant === 'owned',
+    copies: (task) => copiesOneWay * waysOf(task),
     connect: (task, serverCpu) => connect({ task, text: serialization === 'json' }, serverCpu),
   }
 }
@@ -62,7 +67,7 @@ async function connect(args: ForkArguments, serverCpu: number | null): Promise<C
       payload: (payload) => child.send(encode(payload, args.text)),
       control: (word) => child.send(word),
       close: async () => {
-        child.disconnect()
+        if (child.connected) child.disconnect()
         await exited
       },
     },
@@ -71,6 +76,10 @@ async function connect(args: ForkArguments, serverCpu: number | null): Promise<C
   child.on('message', (message: Message) => {
     if (typeof message !== 'number') receiver.payload(decode(message))
   })
+  child.on('disconnect', () => receiver.ended())
   await once(child, 'spawn')
-  return side
+  return {
+    ...side,
+    killServer: () => child.kill('SIGKILL'),
+  }
 }

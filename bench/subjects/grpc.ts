@@ -1,7 +1,7 @@
 // gRPC over a Unix socket: @grpc/grpc-js on both sides, no security, bytes as messages (no protobuf).
 // Unary calls, and a stream of the server's for dispatch.
 import type { ClientSide, Feed, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
 import { loadPackage, missingPackage } from './package.js'
 
 type Done = (error: Error | null, answer?: Buffer) => void
@@ -52,8 +52,13 @@ const definition = {
   call: { ...method, path: '/bench/call', responseStream: false },
   subscribe: { ...method, path: '/bench/subscribe', responseStream: true },
 }
-/** Its limit is 4 MiB. */
-const options = { 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 }
+const options = {
+  // Its limit is 4 MiB.
+  'grpc.max_receive_message_length': -1,
+  'grpc.max_send_message_length': -1,
+  // Else all clients of a process share one connection.
+  'grpc.use_local_subchannel_pool': 1,
+}
 const READY_MS = 10_000
 
 export const grpc: SidesSubject = {
@@ -67,16 +72,23 @@ export const grpc: SidesSubject = {
     return task.wait === 'own' ? undefined : 'Node sleeps in epoll, always'
   },
   // Into a message of its own, into a frame, into the kernel, out of it, out of HTTP/2, out of the frame.
-  copies: (task) => (task.case === 'dispatch' ? 6 : 12),
+  takes: (task) =>
+    task.case === 'connect' ||
+    task.case === 'many-connections' ||
+    task.case === 'server-death' ||
+    task.variant === 'owned',
+  copies: (task) => 6 * waysOf(task),
   serve,
   connect,
 }
 
-async function serve(_task: Task, path: string, work: ServerWork): Promise<Serving> {
+async function serve(task: Task, path: string, work: ServerWork): Promise<Serving> {
   const { Server, ServerCredentials } = await loadPackage<Grpc>('@grpc/grpc-js')
   const server = new Server(options)
   server.addService(definition, {
-    call: (call: Call, done: Done) => done(null, Buffer.from(work.answer(call.request))),
+    call: (call: Call, done: Done) => {
+      if (task.case !== 'server-death') done(null, Buffer.from(work.answer(call.request)))
+    },
     subscribe: (call: Call) => {
       let room = true
       const feed: Feed = work.feed({
@@ -126,7 +138,14 @@ async function connect(_task: Task, path: string): Promise<ClientSide> {
     })
   }
   return {
-    request: (payload) => new Promise((resolve) => requestCallback(payload, resolve)),
+    greeted: true,
+    request: (payload) =>
+      new Promise((resolve, reject) => {
+        client.call(Buffer.from(payload), (error, answer) => {
+          if (answer === undefined) reject(error)
+          else resolve(answer)
+        })
+      }),
     requestCallback,
     subscribe: (onPayload) => {
       stream = client.subscribe(Buffer.alloc(0))

@@ -2,13 +2,26 @@
 // the nearest relative of this library.
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import type { ProgramSubject } from '../subject.js'
-import type { Task } from '../task.js'
-import { measureProgram, programExists, takesPaced } from './program.js'
+import { type Task, waysOf } from '../task.js'
+import { isStream, measureProgram, programExists, takesMore, takesPaced } from './program.js'
 
 const programs: Partial<Record<Task['case'], string>> = {
   'rtt-sync': 'peers/libqb/rtt',
   dispatch: 'peers/libqb/dispatch',
+  connect: 'peers/libqb/connect',
+  'many-connections': 'peers/libqb/many',
+  'server-death': 'peers/libqb/death',
 }
+
+function programOf(task: Task): string | undefined {
+  if (task.variant === 'into') return programs['rtt-sync']
+  return isStream(task) ? programs.dispatch : programs[task.case]
+}
+
+/** Each takes up to two seconds. */
+const KILLS = 5
+/** Each has files in /dev/shm, mapped by both. */
+const CONNECTIONS_MAX = 100
 
 export const libqb: ProgramSubject = {
   kind: 'program',
@@ -19,19 +32,26 @@ export const libqb: ProgramSubject = {
       ? undefined
       : 'apt-get install libqb-dev, then npm run build:native',
   refuses: (task) => {
-    if (programs[task.case] === undefined) return 'no such program'
+    if (programOf(task) === undefined) return 'no such program'
     if (task.case === 'rtt-sync' && task.form !== 'sync') return 'it blocks'
+    if (task.case === 'connect' && task.connections > 1) return 'its connect blocks'
+    if (task.payloadBytes > 1 << 20) return 'its rings would be larger than what /dev/shm often has'
+    if (task.connections > CONNECTIONS_MAX) return 'its rings are files in /dev/shm'
     return task.wait === 'own' ? undefined : 'libqb sleeps on a socket, always'
   },
   // It puts nothing together, so its events are published one by one in any case.
   takes: (task) =>
-    takesPaced(task) || (task.case === 'dispatch' && task.variant === 'publish-each'),
+    takesPaced(task) ||
+    takesMore(task) ||
+    task.variant === 'owned' ||
+    (task.case === 'dispatch' && task.variant === 'publish-each'),
   // Its server reads requests where they lie in the ring; answers and events go in and out.
-  copies: (task) => (task.case === 'dispatch' ? 2 : 3),
+  copies: (task) => [0, 2, 3][waysOf(task)] as number,
   measure: async (task, placement) => {
     sweep() // what an interrupted run left
     try {
-      return await measureProgram(programs[task.case] as string, task, placement)
+      const kills = ['--kills', String(KILLS)]
+      return await measureProgram(programOf(task) as string, task, placement, ...kills)
     } finally {
       sweep()
     }

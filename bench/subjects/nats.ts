@@ -3,7 +3,7 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ClientSide, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
 import { Daemon } from './daemon.js'
 import { answerOn, askOn } from './ordered.js'
 import { findCommand, loadPackage, missingPackage } from './package.js'
@@ -42,7 +42,8 @@ export const nats: SidesSubject = {
   },
   // Into a frame, into the kernel and out of it, through the server's buffer, into the kernel and out of
   // it; one more where the memory is used again before it is written (not that of a request).
-  copies: (task) => (task.case === 'dispatch' ? 7 : 13),
+  takes: (task) => task.case === 'connect' || task.variant === 'owned',
+  copies: (task) => (waysOf(task) === 2 ? 13 : 7 * waysOf(task)),
   serve,
   connect,
 }
@@ -120,7 +121,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     },
     task,
   )
-  if (task.case === 'dispatch') {
+  if (task.case === 'dispatch' || task.variant === 'owned') {
     connection.subscribe('dispatch', {
       callback: (_error, message) => receiver.payload(message.data),
     })
@@ -131,6 +132,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     (await connection.request('call', payload, options)).data
   return {
     ...side,
+    greeted: true,
     request,
     requestCallback: (payload, done) => void handOver(request(payload), done),
   }

@@ -1,7 +1,7 @@
 // node-ipc over a Unix socket, as its manual has it: events with JSON data, profile `fast`. JSON carries
 // text, so the payload goes as base64 (a Buffer in JSON would be a list of numbers).
 import type { ClientSide, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
 import { answerOn, askOn, type Receiver } from './ordered.js'
 import { loadPackage, missingPackage } from './package.js'
 
@@ -30,7 +30,8 @@ export const nodeIpc: SidesSubject = {
     return task.wait === 'own' ? undefined : 'Node sleeps in epoll, always'
   },
   // To base64, to JSON, to UTF-8, into the kernel, out of it, to a string, out of JSON, out of base64.
-  copies: (task) => (task.case === 'dispatch' ? 8 : 16),
+  takes: (task) => task.variant === 'owned',
+  copies: (task) => 8 * waysOf(task),
   serve,
   connect,
 }

@@ -2,7 +2,8 @@
 // 8 bytes (payload bytes, kind), written by one write() each; writes of one turn go out together.
 import net from 'node:net'
 import type { ClientSide, Publisher, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
+import { Waiting } from './ordered.js'
 
 const HEADER_BYTES = 8
 /** What libuv reads at a time. */
@@ -26,11 +27,7 @@ export const nodeNet: SidesSubject = {
     task.variant === 'owned',
   // Into the frame, into the kernel, out of the kernel; answers the same. Of a payload larger than a read
   // (64 KiB) the pieces are put together, which is one copy more.
-  copies: (task) => {
-    if (task.case === 'connect') return 0
-    const way = task.payloadBytes + HEADER_BYTES > READ_BYTES ? 4 : 3
-    return task.case === 'dispatch' || task.case === 'bandwidth' ? way : 2 * way
-  },
+  copies: (task) => (task.payloadBytes + HEADER_BYTES > READ_BYTES ? 4 : 3) * waysOf(task),
   serve,
   connect,
 }
@@ -123,7 +120,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     socket.once('error', reject)
   })
   const waiting: ((answer: Uint8Array) => void)[] = [] // answers come in order
-  const failing = new Set<(error: Error) => void>()
+  const failing = new Waiting(task.case)
   let onPayload: (payload: Uint8Array) => void = () => {}
   const reader = new FrameReader((kind, payload) => {
     if (kind === KIND_DISPATCH) onPayload(payload)
@@ -131,9 +128,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   })
   socket.on('data', (chunk) => reader.push(chunk))
   socket.on('error', () => {}) // 'close' follows
-  socket.on('close', () => {
-    for (const fail of failing) fail(new Error('the connection is closed'))
-  })
+  socket.on('close', () => failing.fail())
 
   const send = (kind: number, payload: Uint8Array): void => {
     if (task.inFlight > 1 && socket.writableCorked === 0) {
@@ -144,13 +139,10 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   }
   const request = (payload: Uint8Array): Promise<Uint8Array> =>
     new Promise((resolve, reject) => {
-      // Only where it can happen: a set for every request would be the larger part of it.
-      if (task.case === 'server-death') failing.add(reject)
+      failing.add(reject)
       waiting.push(resolve)
       send(KIND_CALL, payload)
     })
-  // connect(2) is done before the server has looked: a first answer says that it is there.
-  if (task.case === 'connect') await request(new Uint8Array(task.payloadBytes))
   return {
     request,
     requestCallback: (payload, done) => {

@@ -16,18 +16,22 @@ function creditMessages(payloadBytes: number): number {
   return Math.max(1, Math.floor(messages / 4))
 }
 
-/** What a server has to do with that has one client, and one for all its life: a child, a thread. */
-const oneClientCases: ReadonlySet<string> = new Set([
-  'rtt-sync',
-  'rtt-async',
-  'pipelined',
-  'dispatch',
-])
+/** Calls that are to be told when the connection ends: only where it can happen, a list for every request
+ * would be the larger part of it. */
+export class Waiting {
+  readonly #rejects: ((error: Error) => void)[] | undefined
 
-export function refusesManyClients(task: Task): string | undefined {
-  return oneClientCases.has(task.case) && task.connections === 1
-    ? undefined
-    : 'it has one client, which starts it'
+  constructor(name: Task['case']) {
+    this.#rejects = name === 'server-death' ? [] : undefined
+  }
+
+  add(reject: (error: Error) => void): void {
+    this.#rejects?.push(reject)
+  }
+
+  fail(): void {
+    for (const reject of this.#rejects?.splice(0) ?? []) reject(new Error('the server is gone'))
+  }
 }
 
 export interface Channel {
@@ -48,7 +52,7 @@ export interface Receiver {
 export function answerOn(
   channel: Omit<Channel, 'close'>,
   work: ServerWork,
-  { payloadBytes }: Task,
+  { case: name, payloadBytes }: Task,
 ): Receiver {
   const more = creditMessages(payloadBytes)
   let credit = 4 * more
@@ -61,7 +65,9 @@ export function answerOn(
     },
   })
   return {
-    payload: (request) => channel.payload(work.answer(request)),
+    payload: (request) => {
+      if (name !== 'server-death') channel.payload(work.answer(request))
+    },
     control: (word) => {
       if (word === SUBSCRIBE) {
         feed.start()
@@ -76,10 +82,11 @@ export function answerOn(
 
 export function askOn(
   channel: Channel,
-  { payloadBytes }: Task,
-): { side: ClientSide; receiver: Omit<Receiver, 'ended'> } {
+  { case: name, payloadBytes }: Task,
+): { side: ClientSide; receiver: Receiver } {
   const more = creditMessages(payloadBytes)
   const waiting: ((answer: Uint8Array) => void)[] = []
+  const failing = new Waiting(name)
   let onPayload: ((payload: Uint8Array) => void) | undefined
   let received = 0
   const requestCallback = (payload: Uint8Array, done: (answer: Uint8Array) => void): void => {
@@ -88,7 +95,11 @@ export function askOn(
   }
   return {
     side: {
-      request: (payload) => new Promise((resolve) => requestCallback(payload, resolve)),
+      request: (payload) =>
+        new Promise((resolve, reject) => {
+          failing.add(reject)
+          requestCallback(payload, resolve)
+        }),
       requestCallback,
       subscribe: (callback) => {
         onPayload = callback
@@ -108,6 +119,7 @@ export function askOn(
         channel.control(CREDIT)
       },
       control: () => {},
+      ended: () => failing.fail(),
     },
   }
 }

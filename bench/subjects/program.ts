@@ -4,7 +4,13 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { Measurement, Placement, Task } from '../task.js'
+import {
+  exchangeOf,
+  type ManyConnections,
+  type Measurement,
+  type Placement,
+  type Task,
+} from '../task.js'
 
 const run = promisify(execFile)
 
@@ -19,6 +25,7 @@ interface ProgramReport {
   readonly clientCpuPercent?: number
   readonly serverCpuPercent?: number
   readonly wrong: number
+  readonly many?: Pick<ManyConnections, 'open' | 'fairness' | 'clientFds' | 'serverFds'>
 }
 
 /** Beside what the task itself takes, for a busy machine. */
@@ -37,8 +44,13 @@ export function programExists(name: string): boolean {
   return existsSync(programPath(name))
 }
 
+/** One way, by the program that a subject has for dispatches. */
+export function isStream(task: Task): boolean {
+  return task.case === 'dispatch' || task.variant === 'owned'
+}
+
 function ringBytes(task: Task): number {
-  const ring = task.case === 'dispatch' ? DISPATCH_RING_BYTES : REQUEST_RING_BYTES
+  const ring = isStream(task) ? DISPATCH_RING_BYTES : REQUEST_RING_BYTES
   return Math.max(ring, ringFor(task.payloadBytes))
 }
 
@@ -68,6 +80,9 @@ export async function runProgram(
     clientCpuPercent: report.clientCpuPercent ?? null,
     serverCpuPercent: report.serverCpuPercent ?? null,
     wrong: report.wrong,
+    ...(report.many === undefined
+      ? {}
+      : { many: { ...report.many, bytesFresh: null, bytesUsed: null, bytesKernel: null } }),
   }
 }
 
@@ -78,9 +93,14 @@ export function measureProgram(
   placement: Placement,
   ...more: string[]
 ): Promise<Measurement> {
+  const { requestBytes, answerBytes } = exchangeOf(task)
   const numbers: [string, number | null][] = [
-    ['--payload', task.payloadBytes],
+    ['--payload', isStream(task) ? task.payloadBytes : requestBytes],
+    ['--answer', answerBytes],
     ['--ring', ringBytes(task)],
+    ['--at-once', task.case === 'connect' ? task.connections : 1],
+    ['--connections', task.connections],
+    ['--active', task.active],
     ['--pace-us', task.variant === 'paced' ? 1000 : 0],
     ['--warmup-ms', task.warmupMs],
     ['--duration-ms', task.durationMs],
@@ -90,7 +110,17 @@ export function measureProgram(
   const words = numbers.flatMap(([option, value]) =>
     value === null ? [] : [option, String(value)],
   )
-  return runProgram(name, [...words, ...more], task)
+  return runProgram(name, ['--touch', task.touch, ...words, ...more], task)
+}
+
+/** What both libqb and ZeroMQ have programs for beside the usual. */
+export function takesMore(task: Task): boolean {
+  return (
+    task.variant === 'into' ||
+    task.case === 'connect' ||
+    task.case === 'many-connections' ||
+    task.case === 'server-death'
+  )
 }
 
 /** What a peer's programs take of the tasks that are not usual. */

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import net from 'node:net'
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { ClientSide, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { exchangeOf, type Task } from '../task.js'
 import { loadPackage, missingPackage } from './package.js'
 
 interface Segment extends Uint8Array {
@@ -27,10 +27,12 @@ export const shmTypedArray: SidesSubject = {
       : 'npm ci in the root (optional there; it does not build on every Node.js)',
   refuses: (task) => {
     if (task.form === 'sync') return 'a socket of Node.js cannot block'
-    if (task.case !== 'rtt-sync' && task.case !== 'rtt-async') return 'one slot: a call at a time'
+    if (task.inFlight > 1 || task.connections > 1 || task.case === 'dispatch')
+      return 'one slot: a call at a time'
     return task.wait === 'own' ? undefined : 'Node sleeps in epoll, always'
   },
-  copies: () => 4,
+  takes: (task) => task.case === 'zero-copy',
+  copies: (task) => (task.case === 'zero-copy' ? 0 : 4),
   serve,
   connect,
 }
@@ -49,18 +51,26 @@ function slotBytes(task: Task): number {
   return Math.max(4096, task.payloadBytes)
 }
 
+function slotsOf(segment: Uint8Array, task: Task): { request: Uint8Array; answer: Uint8Array } {
+  const { requestBytes, answerBytes } = exchangeOf(task)
+  const second = slotBytes(task)
+  return {
+    request: segment.subarray(0, requestBytes),
+    answer: segment.subarray(second, second + answerBytes),
+  }
+}
+
 async function serve(task: Task, path: string, work: ServerWork): Promise<Serving> {
   const { default: shm } = await load()
   const segment = shm.create(2 * slotBytes(task), 'Uint8Array')
   if (segment === null) throw new Error('shmget: the segment exists')
-  const request = segment.subarray(0, task.payloadBytes)
-  const answer = segment.subarray(slotBytes(task), slotBytes(task) + task.payloadBytes)
-  const own = new Uint8Array(task.payloadBytes)
+  const { request, answer } = slotsOf(segment, task)
+  const own = new Uint8Array(request.length)
   writeFileSync(`${path}.key`, String(segment.key))
   const server = net.createServer((socket) => {
     socket.on('data', () => {
-      own.set(request)
-      answer.set(work.answer(own))
+      if (task.case !== 'zero-copy') own.set(request)
+      answer.set(work.answer(task.case === 'zero-copy' ? request : own))
       socket.write(BYTE)
     })
     socket.on('error', () => {})
@@ -86,8 +96,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   // what is still in use.)
   const removed = spawnSync('ipcrm', ['-M', String(key)], { encoding: 'utf8' })
   if (removed.status !== 0) throw new Error(`ipcrm: ${removed.stderr}`)
-  const request = segment.subarray(0, task.payloadBytes)
-  const answer = segment.subarray(slotBytes(task), slotBytes(task) + task.payloadBytes)
+  const { request, answer } = slotsOf(segment, task)
   const socket = net.connect(path)
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
@@ -95,14 +104,18 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   })
   let waiting: (answer: Uint8Array) => void = () => {}
   socket.on('data', () => waiting(answer.slice()))
-  const requestCallback = (payload: Uint8Array, done: (answer: Uint8Array) => void): void => {
+  const call = (done: (answer: Uint8Array) => void): void => {
     waiting = done
-    request.set(payload)
     socket.write(BYTE)
+  }
+  const requestCallback = (payload: Uint8Array, done: (answer: Uint8Array) => void): void => {
+    request.set(payload)
+    call(done)
   }
   return {
     request: (payload) => new Promise((resolve) => requestCallback(payload, resolve)),
     requestCallback,
+    share: () => ({ bytes: request, requestCallback: call, release: () => {} }),
     close: () =>
       new Promise((resolve) => {
         socket.once('close', () => resolve())

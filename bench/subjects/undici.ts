@@ -2,7 +2,7 @@
 // server. A call is a POST whose body is the payload; several in flight are pipelined on one connection.
 import { createServer } from 'node:http'
 import type { ClientSide, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
 import { loadPackage, missingPackage } from './package.js'
 
 interface Client {
@@ -27,23 +27,27 @@ export const undici: SidesSubject = {
   about: `undici 7 and node:http of Node.js ${process.versions.node}, HTTP/1.1 over a Unix socket`,
   missing: () => missingPackage('undici'),
   refuses: (task) => {
-    if (task.form !== 'promise' && task.case !== 'rtt-sync') return 'undici has promises only'
     if (task.form === 'sync') return 'undici cannot block'
-    if (task.case === 'dispatch') return 'an HTTP server says nothing unasked'
+    if (task.form === 'callback' && task.case === 'pipelined') return 'undici has promises only'
+    if (task.case === 'dispatch' || task.case === 'bandwidth')
+      return 'an HTTP server says nothing unasked'
     return task.wait === 'own' ? undefined : 'Node sleeps in epoll, always'
   },
   // The request into the kernel, out of it, out of the parser. The answer into a buffer of its own,
   // into the kernel, out of it, into the parser's memory, into what is handed out.
-  copies: () => 8,
+  takes: (task) =>
+    task.case === 'connect' || task.case === 'many-connections' || task.case === 'server-death',
+  copies: (task) => 4 * waysOf(task),
   serve,
   connect,
 }
 
-async function serve(_task: Task, path: string, work: ServerWork): Promise<Serving> {
+async function serve(task: Task, path: string, work: ServerWork): Promise<Serving> {
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
+      if (task.case === 'server-death') return
       const body = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)
       // A copy: the memory of an answer is used again before the socket has it.
       const answer = Buffer.from(work.answer(body))

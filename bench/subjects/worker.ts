@@ -2,10 +2,10 @@
 // neither is another user's. MessagePort copies by structured clone. SharedArrayBuffer has one slot for
 // the request and one for the answer, and Atomics.wait, which only blocks: hence no other case.
 import { once } from 'node:events'
-import { Worker } from 'node:worker_threads'
+import { MessageChannel, Worker } from 'node:worker_threads'
 import type { ClientSide, HostedSubject, ServerWork } from '../subject.js'
-import type { Task } from '../task.js'
-import { askOn, refusesManyClients } from './ordered.js'
+import { exchangeOf, type Task, waysOf } from '../task.js'
+import { askOn } from './ordered.js'
 
 /** Memory that both threads have. */
 export interface Slots {
@@ -31,10 +31,12 @@ export const workerPort: HostedSubject = {
   about: 'worker_threads, MessagePort by structured clone; two threads of one process',
   refuses: (task) => {
     if (task.form === 'sync') return 'a MessagePort of a blocked thread is not heard'
-    if (task.wait !== 'own') return 'it sleeps, always'
-    return refusesManyClients(task)
+    if (task.case === 'server-death') return 'a thread cannot be killed alone'
+    return task.wait === 'own' ? undefined : 'it sleeps, always'
   },
-  copies: (task) => (task.case === 'dispatch' ? 2 : 4),
+  takes: (task) =>
+    task.case === 'connect' || task.case === 'many-connections' || task.variant === 'owned',
+  copies: (task) => 2 * waysOf(task),
   connect: connectPort,
 }
 
@@ -44,10 +46,11 @@ export const workerAtomics: HostedSubject = {
   about:
     'worker_threads, SharedArrayBuffer and Atomics.wait/notify, one slot; two threads of one process',
   refuses: (task) => {
-    if (task.case !== 'rtt-sync' || task.form !== 'sync') return 'one slot, and it blocks'
+    if (task.form !== 'sync') return 'one slot, and it blocks'
     return task.wait === 'own' ? undefined : 'Atomics.wait sleeps, always'
   },
-  copies: () => 4,
+  takes: (task) => task.case === 'zero-copy' || task.variant === 'into',
+  copies: (task) => (task.case === 'zero-copy' ? 0 : 2 * waysOf(task)),
   connect: connectSlots,
 }
 
@@ -62,46 +65,58 @@ async function startWorker(args: WorkerArguments): Promise<Worker> {
   return worker
 }
 
+/** One for all ports of this process, which ends it. */
+let portWorker: Promise<Worker> | undefined
+
 async function connectPort(task: Task, serverCpu: number | null): Promise<ClientSide> {
-  const worker = await startWorker({ task, cpu: serverCpu, slots: undefined })
+  portWorker ??= startWorker({ task, cpu: serverCpu, slots: undefined })
+  const worker = await portWorker
+  const { port1: port, port2: itsPort } = new MessageChannel()
   const { side, receiver } = askOn(
     {
-      payload: (payload) => worker.postMessage(payload),
-      control: (word) => worker.postMessage(word),
-      close: async () => {
-        await worker.terminate()
+      payload: (payload) => port.postMessage(payload),
+      control: (word) => port.postMessage(word),
+      close: () => {
+        port.close()
+        return Promise.resolve()
       },
     },
     task,
   )
-  worker.on('message', (message: Uint8Array) => receiver.payload(message))
+  port.on('message', (message: Uint8Array) => receiver.payload(message))
+  worker.postMessage(itsPort, [itsPort])
   return side
 }
 
 async function connectSlots(task: Task, serverCpu: number | null): Promise<ClientSide> {
+  const { requestBytes, answerBytes } = exchangeOf(task)
   const slots: Slots = {
     turns: new SharedArrayBuffer(8),
-    request: new SharedArrayBuffer(task.payloadBytes),
-    answer: new SharedArrayBuffer(task.payloadBytes),
+    request: new SharedArrayBuffer(requestBytes),
+    answer: new SharedArrayBuffer(answerBytes),
   }
   const worker = await startWorker({ task, cpu: serverCpu, slots })
   const turns = new Int32Array(slots.turns)
   const request = new Uint8Array(slots.request)
   const answer = new Uint8Array(slots.answer)
+  const call = (into: Uint8Array): Uint8Array => {
+    const answered = Atomics.load(turns, ANSWERED)
+    Atomics.add(turns, ASKED, 1)
+    Atomics.notify(turns, ASKED)
+    // A wake may be that of the last answer, which was seen before its notify came.
+    while (Atomics.load(turns, ANSWERED) === answered) {
+      if (Atomics.wait(turns, ANSWERED, answered, STALL_MS) === 'timed-out')
+        throw new Error('no answer')
+    }
+    into.set(answer)
+    return into
+  }
   return {
     requestSync: (payload, into) => {
       request.set(payload)
-      const answered = Atomics.load(turns, ANSWERED)
-      Atomics.add(turns, ASKED, 1)
-      Atomics.notify(turns, ASKED)
-      // A wake may be that of the last answer, which was seen before its notify came.
-      while (Atomics.load(turns, ANSWERED) === answered) {
-        if (Atomics.wait(turns, ANSWERED, answered, STALL_MS) === 'timed-out')
-          throw new Error('no answer')
-      }
-      into.set(answer)
-      return into
+      return call(into)
     },
+    share: () => ({ bytes: request, requestSync: call, release: () => {} }),
     close: async () => {
       await worker.terminate()
     },
@@ -109,7 +124,7 @@ async function connectSlots(task: Task, serverCpu: number | null): Promise<Clien
 }
 
 /** In the worker, for ever: terminate() ends it. */
-export function serveSlots(slots: Slots, work: ServerWork): void {
+export function serveSlots(slots: Slots, work: ServerWork, { case: name }: Task): void {
   const turns = new Int32Array(slots.turns)
   const request = new Uint8Array(slots.request)
   const answer = new Uint8Array(slots.answer)
@@ -118,8 +133,8 @@ export function serveSlots(slots: Slots, work: ServerWork): void {
     Atomics.wait(turns, ASKED, done)
     if (Atomics.load(turns, ASKED) === done) continue
     done = (done + 1) | 0
-    own.set(request)
-    answer.set(work.answer(own))
+    if (name !== 'zero-copy') own.set(request)
+    answer.set(work.answer(name === 'zero-copy' ? request : own))
     Atomics.add(turns, ANSWERED, 1)
     Atomics.notify(turns, ANSWERED)
   }

@@ -1,6 +1,7 @@
 // zeromq.js: the same ZeroMQ from Node.js, DEALER/ROUTER for calls and PUSH/PULL one way.
 import type { ClientSide, Feed, ServerWork, Serving, SidesSubject } from '../subject.js'
-import type { Task } from '../task.js'
+import { type Task, waysOf } from '../task.js'
+import { Waiting } from './ordered.js'
 import { loadPackage, missingPackage } from './package.js'
 
 interface Socket extends AsyncIterable<Uint8Array[]> {
@@ -8,12 +9,13 @@ interface Socket extends AsyncIterable<Uint8Array[]> {
   connect(address: string): void
   send(message: Uint8Array | Uint8Array[]): Promise<void>
   close(): void
+  readonly events: { on(event: 'disconnect', listener: () => void): void }
 }
 interface Zeromq {
   readonly Router: new () => Socket
   readonly Dealer: new () => Socket
-  readonly Push: new () => Socket
-  readonly Pull: new () => Socket
+  readonly Push: new (options: { sendHighWaterMark: number }) => Socket
+  readonly Pull: new (options: { receiveHighWaterMark: number }) => Socket
 }
 
 /** Of the feed, before it is told to wait: as many as a burst has, or so many bytes. */
@@ -31,13 +33,28 @@ export const zeromqJs: SidesSubject = {
   },
   // As in C (zeromq-c.ts), but it hands out received messages where they are: five and one less. The
   // copy into a message is ours, since it keeps what it is given.
-  copies: (task) => (task.case === 'dispatch' ? 4 : 8),
+  takes: (task) =>
+    task.case === 'connect' ||
+    task.case === 'many-connections' ||
+    task.case === 'server-death' ||
+    task.variant === 'owned',
+  copies: (task) => 4 * waysOf(task),
   serve,
   connect,
 }
 
+/** One way. */
+function isFeed(task: Task): boolean {
+  return task.case === 'dispatch' || task.variant === 'owned'
+}
+
+/** Its own default, or fewer large ones. */
+function queueOf({ payloadBytes }: Task): number {
+  return payloadBytes <= 4096 ? 1000 : Math.floor(QUEUE_BYTES / payloadBytes) + 2
+}
+
 function addressOf(task: Task, path: string): string {
-  return `ipc://${path}${task.case === 'dispatch' ? '.push' : ''}`
+  return `ipc://${path}${isFeed(task) ? '.push' : ''}`
 }
 
 /** zeromq.js takes one send at a time for a socket: the next waits for the promise of the last. */
@@ -78,10 +95,12 @@ class Sender {
 
 async function serve(task: Task, path: string, work: ServerWork): Promise<Serving> {
   const zeromq = await loadPackage<Zeromq>('zeromq')
-  const socket = task.case === 'dispatch' ? new zeromq.Push() : new zeromq.Router()
+  const socket = isFeed(task)
+    ? new zeromq.Push({ sendHighWaterMark: queueOf(task) })
+    : new zeromq.Router()
   await socket.bind(addressOf(task, path))
   let feed: Feed | undefined
-  if (task.case === 'dispatch') {
+  if (isFeed(task)) {
     const sender = new Sender(socket, () => feed?.drained())
     feed = work.feed({
       publish: (payload) => {
@@ -92,7 +111,7 @@ async function serve(task: Task, path: string, work: ServerWork): Promise<Servin
     })
     feed.start() // it waits in send() until somebody pulls
   } else {
-    void answerAll(socket, work)
+    void answerAll(socket, work, task)
   }
   return {
     close: () => {
@@ -103,9 +122,10 @@ async function serve(task: Task, path: string, work: ServerWork): Promise<Servin
   }
 }
 
-async function answerAll(socket: Socket, work: ServerWork): Promise<void> {
+async function answerAll(socket: Socket, work: ServerWork, task: Task): Promise<void> {
   const sender = new Sender(socket)
   for await (const [identity, request] of socket) {
+    if (task.case === 'server-death') continue
     const answer = work.answer(request as Uint8Array)
     sender.send(identity as Uint8Array, answer.slice())
   }
@@ -113,13 +133,15 @@ async function answerAll(socket: Socket, work: ServerWork): Promise<void> {
 
 async function connect(task: Task, path: string): Promise<ClientSide> {
   const zeromq = await loadPackage<Zeromq>('zeromq')
-  const socket = task.case === 'dispatch' ? new zeromq.Pull() : new zeromq.Dealer()
+  const socket = isFeed(task)
+    ? new zeromq.Pull({ receiveHighWaterMark: queueOf(task) })
+    : new zeromq.Dealer()
   socket.connect(addressOf(task, path))
   const close = (): Promise<void> => {
     socket.close()
     return Promise.resolve()
   }
-  if (task.case === 'dispatch') {
+  if (isFeed(task)) {
     return {
       subscribe: (onPayload) => void receiveAll(socket, onPayload),
       close,
@@ -132,8 +154,15 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     waiting.push(done)
     sender.send(payload.slice())
   }
+  // It would wait for a server that comes back: who wants to know listens to the socket's monitor.
+  const failing = new Waiting(task.case)
+  if (task.case === 'server-death') socket.events.on('disconnect', () => failing.fail())
   return {
-    request: (payload) => new Promise((resolve) => requestCallback(payload, resolve)),
+    request: (payload) =>
+      new Promise((resolve, reject) => {
+        failing.add(reject)
+        requestCallback(payload, resolve)
+      }),
     requestCallback,
     close,
   }

@@ -1,4 +1,5 @@
-/* answer.h: a server that answers calls by a handler, in the library's own loop. */
+/* answer.h: a server that answers calls by a handler, in the library's own loop, until a client
+ * says END (leave). */
 #ifndef COROIPC_BENCH_COROIPC_ANSWER_H
 #define COROIPC_BENCH_COROIPC_ANSWER_H
 
@@ -20,23 +21,22 @@ static void answer_call(struct coroipcs_connection* connection,
                                                                  COROIPC_OK, 0, &payload, 1));
 }
 
+static void end_answering(struct coroipcs_connection* connection,
+                          const struct coroipcs_request* request, void* context) {
+  (void)connection, (void)request;
+  coroipcs_stop(((struct answering*)context)->server);
+}
+
 static coroipcs_handler_fn answer_handler(struct coroipcs_connection* connection, uint16_t service,
                                           uint16_t id, void* context) {
   (void)connection, (void)service, (void)context;
-  return id == CALL ? answer_call : NULL;
-}
-
-static int answer_left(struct coroipcs_connection* connection, coroipc_status why, void* context) {
-  (void)connection, (void)why;
-  coroipcs_stop(((struct answering*)context)->server);
-  return 0;
+  return id == CALL ? answer_call : id == END ? end_answering : NULL;
 }
 
 static inline void answer_until_left(const struct pair* pair, const struct settings* settings) {
   struct answering answering = {.options = &settings->options,
                                 .answer = private_memory(settings->options.answer_bytes)};
-  struct coroipcs_callbacks callbacks = {
-      .context = &answering, .handler_get = answer_handler, .disconnected = answer_left};
+  struct coroipcs_callbacks callbacks = {.context = &answering, .handler_get = answer_handler};
   answering.server = listen_here(pair, settings, &callbacks);
   check_coroipc("coroipcs_run", coroipcs_run(answering.server));
   end_server(answering.server);

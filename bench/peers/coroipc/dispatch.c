@@ -14,10 +14,16 @@ static void subscribe(struct coroipcs_connection* connection,
   ((struct feed*)context)->connection = connection;
 }
 
+/* Its client's leaving says as much. */
+static void ignore(struct coroipcs_connection* connection, const struct coroipcs_request* request,
+                   void* context) {
+  (void)connection, (void)request, (void)context;
+}
+
 static coroipcs_handler_fn feed_handler(struct coroipcs_connection* connection, uint16_t service,
                                         uint16_t id, void* context) {
   (void)connection, (void)service, (void)context;
-  return id == SUBSCRIBE ? subscribe : NULL;
+  return id == SUBSCRIBE ? subscribe : id == END ? ignore : NULL;
 }
 
 static int feed_left(struct coroipcs_connection* connection, coroipc_status why, void* context) {
@@ -94,7 +100,8 @@ int main(int argc, char** argv) {
   uint32_t seed = 0;
   coroipcc_dispatch_flow(connection, 1);
   check_coroipc("coroipcc_send", coroipcc_send(connection, SUBSCRIBE, NULL, 0));
-  struct meter meter = meter_start(options, &pair, MESSAGES_PER_SAMPLE);
+  uint32_t per_sample = messages_per_sample(options->payload_bytes);
+  struct meter meter = meter_start(options, &pair, per_sample);
   while (!meter.over) {
     receive_rows(group, &inbox);
     for (uint32_t row = 0; row < inbox.batch.count; row++) {
@@ -110,5 +117,5 @@ int main(int argc, char** argv) {
     }
   }
   leave(connection, &pair, &settings);
-  return meter_report(&meter, "coroipc dispatch", options, MESSAGES_PER_SAMPLE, wrong);
+  return meter_report(&meter, "coroipc dispatch", options, per_sample, wrong);
 }

@@ -10,6 +10,8 @@
 /* As bench/subjects/coroipc.ts has them: a Node.js server answers this client, too. */
 enum { SERVICE = 7 };
 enum { CALL = 0, SUBSCRIBE = 1, DISPATCH = 3 };
+/* To a server of these programs: the client's process has done. */
+enum { END = 9 };
 #define ADDRESS_BYTES 108
 
 static inline void check_coroipc(const char* what, coroipc_status status) {
@@ -72,32 +74,51 @@ static inline void end_server(struct coroipcs_server* server) {
   coroipcs_destroy(server);
 }
 
-static inline struct coroipcc_connection* connect_service(const struct pair* pair,
-                                                          const struct settings* settings) {
-  char own[ADDRESS_BYTES];
-  own_address(own, getpid());
-  if (settings->address == NULL) await_server(pair);
+/* What a client needs to connect, as often as it likes. */
+struct door {
+  struct coroipcc_group* group;
+  struct coroipcc_options options;
+  char address[ADDRESS_BYTES];
+};
+
+static inline struct door find_door(const struct pair* pair, const struct settings* settings) {
+  struct door door;
+  if (settings->address == NULL) {
+    own_address(door.address, getpid());
+    await_server(pair);
+  } else {
+    snprintf(door.address, sizeof door.address, "%s", settings->address);
+  }
   struct coroipcc_group_options group_options;
   coroipcc_group_options_init(&group_options);
   group_options.threads = 0;
   group_options.wait = settings->wait;
-  struct coroipcc_group* group;
-  check_coroipc("coroipcc_group_create", coroipcc_group_create(&group_options, &group));
-  struct coroipcc_options options;
-  coroipcc_options_init(&options);
-  options.service = SERVICE;
-  options.wait = settings->wait;
-  options.timeout_ms = STALL_MS;
+  check_coroipc("coroipcc_group_create", coroipcc_group_create(&group_options, &door.group));
+  coroipcc_options_init(&door.options);
+  door.options.service = SERVICE;
+  door.options.wait = settings->wait;
+  door.options.timeout_ms = STALL_MS;
+  return door;
+}
+
+static inline struct coroipcc_connection* enter(const struct door* door) {
   struct coroipcc_connection* connection;
-  const char* address = settings->address == NULL ? own : settings->address;
-  check_coroipc("coroipcc_connect",
-                coroipcc_connect(group, address, &options, COROIPCC_TIMEOUT_DEFAULT, &connection));
+  check_coroipc("coroipcc_connect", coroipcc_connect(door->group, door->address, &door->options,
+                                                     COROIPCC_TIMEOUT_DEFAULT, &connection));
   return connection;
+}
+
+static inline struct coroipcc_connection* connect_service(const struct pair* pair,
+                                                          const struct settings* settings) {
+  const struct door door = find_door(pair, settings);
+  return enter(&door);
 }
 
 static inline void leave(struct coroipcc_connection* connection, const struct pair* pair,
                          const struct settings* settings) {
   struct coroipcc_group* group = coroipcc_connection_group(connection);
+  if (settings->address == NULL)
+    check_coroipc("coroipcc_send", coroipcc_send(connection, END, NULL, 0));
   coroipcc_disconnect(connection);
   coroipcc_group_destroy(group);
   if (settings->address == NULL) join_server(pair);

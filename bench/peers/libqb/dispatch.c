@@ -68,7 +68,8 @@ int main(int argc, char** argv) {
   struct qb_ipc_request_header hello = {.id = SUBSCRIBE, .size = sizeof hello};
   if (qb_ipcc_send(connection, &hello, sizeof hello) < 0) fail("qb_ipcc_send");
   uint64_t wrong = 0;
-  struct meter meter = meter_start(&options, &pair, MESSAGES_PER_SAMPLE);
+  uint32_t per_sample = messages_per_sample(options.payload_bytes);
+  struct meter meter = meter_start(&options, &pair, per_sample);
   for (uint32_t seed = 0; !meter.over; seed++) {
     ssize_t got = qb_ipcc_event_recv(connection, event, event_bytes, STALL_MS);
     if (got < (ssize_t)sizeof *event) {
@@ -81,6 +82,7 @@ int main(int argc, char** argv) {
     meter_count(&meter);
   }
   qb_ipcc_disconnect(connection);
+  leave_server(&pair);
   join_server(&pair);
-  return meter_report(&meter, "libqb dispatch", &options, MESSAGES_PER_SAMPLE, wrong);
+  return meter_report(&meter, "libqb dispatch", &options, per_sample, wrong);
 }

@@ -30,23 +30,22 @@ static int32_t accept_everyone(qb_ipcs_connection_t* connection, uid_t uid, gid_
   return 0;
 }
 
-/* The one client is gone and its files in /dev/shm with it. */
-static void end_with_client(qb_ipcs_connection_t* connection) {
-  (void)connection;
+/* The client's process has hung up; its connections have ended before. */
+static int32_t end_with_client(int32_t fd, int32_t events, void* data) {
+  (void)fd, (void)events, (void)data;
   qb_loop_stop(loop);
+  return -1;
 }
 
 static inline void service_name(char name[NAME_BYTES], pid_t client) {
   snprintf(name, NAME_BYTES, "coroipc-bench-%d", (int)client);
 }
 
-/* Serves one client until it leaves; `closed` may be NULL. */
+/* Serves a client's process until it leaves (leave_server); `closed` may be NULL. */
 static inline void serve(const struct pair* pair, qb_ipcs_msg_process_fn process,
                          qb_ipcs_connection_closed_fn closed) {
-  struct qb_ipcs_service_handlers handlers = {.connection_accept = accept_everyone,
-                                              .msg_process = process,
-                                              .connection_closed = closed,
-                                              .connection_destroyed = end_with_client};
+  struct qb_ipcs_service_handlers handlers = {
+      .connection_accept = accept_everyone, .msg_process = process, .connection_closed = closed};
   struct qb_ipcs_poll_handlers polling = {.job_add = job_add,
                                           .dispatch_add = dispatch_add,
                                           .dispatch_mod = dispatch_mod,
@@ -58,6 +57,7 @@ static inline void serve(const struct pair* pair, qb_ipcs_msg_process_fn process
   if (loop == NULL || service == NULL) fail("qb_ipcs_create");
   qb_ipcs_poll_handlers_set(service, &polling);
   if (qb_ipcs_run(service) != 0) fail("qb_ipcs_run");
+  qb_loop_poll_add(loop, QB_LOOP_LOW, pair->control, POLLIN, NULL, end_with_client);
   server_ready(pair);
   qb_loop_run(loop);
   qb_ipcs_destroy(service);

@@ -1,33 +1,14 @@
 /* pipelined.c: `--batch` requests in flight over ZeroMQ: DEALER in the client, ROUTER in the
  * server, as its guide has it for asynchronous calls. Answers come in order. A sample runs from one
  * answer of a slot to its next, as in bench/cases/pipelined.ts. */
-#include "zeromq.h"
-
-#define IDENTITY_BYTES_MAX 256
-
-static void serve(const struct pair* pair, const struct options* options) {
-  uint32_t* request = private_memory(options->payload_bytes + 1);
-  uint32_t* answer = private_memory(options->answer_bytes);
-  struct socket socket = open_socket(pair, ZMQ_ROUTER);
-  for (;;) {
-    uint8_t identity[IDENTITY_BYTES_MAX];
-    uint32_t identity_bytes = receive(&socket, identity, sizeof identity);
-    uint32_t bytes = receive(&socket, request, options->payload_bytes + 1);
-    if (bytes == sizeof goodbye) break;
-    if (bytes > options->payload_bytes) fail("a request that is too large");
-    answer_fill(answer, request, bytes, options);
-    check_zmq("zmq_send", zmq_send(socket.handle, identity, identity_bytes, ZMQ_SNDMORE));
-    check_zmq("zmq_send", zmq_send(socket.handle, answer, bytes, 0));
-  }
-  close_socket(&socket);
-}
+#include "answer.h"
 
 int main(int argc, char** argv) {
   struct options options = peer_defaults;
   parse_options(argc, argv, &options);
   struct pair pair = fork_peers(&options);
   if (pair.server == 0) {
-    serve(&pair, &options);
+    answer_until_goodbye(&pair, &options);
     return 0;
   }
   await_server(&pair);
@@ -38,10 +19,7 @@ int main(int argc, char** argv) {
   uint32_t sent = 0, seed = 0;
   struct meter meter = meter_start(&options, &pair, options.batch);
   while (!meter.over) {
-    while (sent - seed < options.batch) {
-      payload_fill(request, options.payload_bytes, sent++);
-      check_zmq("zmq_send", zmq_send(socket.handle, request, options.payload_bytes, 0));
-    }
+    while (sent - seed < options.batch) ask(&socket, request, &options, sent++);
     uint32_t bytes = receive(&socket, answer, options.answer_bytes);
     wrong += answer_wrong(answer, bytes, seed++, &options);
     meter_count(&meter);

@@ -22,8 +22,10 @@ struct socket {
 };
 
 /* After the fork and the pinning: its I/O thread begins here. */
-static inline struct socket open_socket(const struct pair* pair, int type) {
-  struct socket socket = {.context = zmq_ctx_new()};
+/* `queue`: how many messages may wait, on each side; 0: its default, 1000. */
+static inline struct socket open_socket_in(void* context, const struct pair* pair, int type,
+                                           int queue) {
+  struct socket socket = {.context = context};
   socket.handle = socket.context == NULL ? NULL : zmq_socket(socket.context, type);
   if (socket.handle == NULL) check_zmq("zmq_socket", -1);
   int stall = STALL_MS;
@@ -32,6 +34,10 @@ static inline struct socket open_socket(const struct pair* pair, int type) {
   /* The client's goodbye must go out before it closes; what a server has left nobody wants. */
   int linger = pair->server == 0 ? 0 : STALL_MS;
   check_zmq("ZMQ_LINGER", zmq_setsockopt(socket.handle, ZMQ_LINGER, &linger, sizeof linger));
+  if (queue != 0) {
+    check_zmq("ZMQ_SNDHWM", zmq_setsockopt(socket.handle, ZMQ_SNDHWM, &queue, sizeof queue));
+    check_zmq("ZMQ_RCVHWM", zmq_setsockopt(socket.handle, ZMQ_RCVHWM, &queue, sizeof queue));
+  }
   char address[64];
   bool is_server = pair->server == 0;
   snprintf(address, sizeof address, "ipc://@coroipc-bench-%d",
@@ -43,6 +49,10 @@ static inline struct socket open_socket(const struct pair* pair, int type) {
     check_zmq("zmq_connect", zmq_connect(socket.handle, address));
   }
   return socket;
+}
+
+static inline struct socket open_socket(const struct pair* pair, int type) {
+  return open_socket_in(zmq_ctx_new(), pair, type, 0);
 }
 
 static inline void close_socket(struct socket* socket) {
