@@ -1,13 +1,16 @@
 // What the project promises itself about speed, each as one line of the verdict: the goal, what was
 // seen, whether it is met. All are ratios within the run, or rates of it. Speed never fails a run; the
 // reader decides.
+import { cpuText, NOT_MEASURED } from './report.js'
 import { type Doubt, doubtsOf, type ResultRow } from './result.js'
 
 export interface Verdict {
   readonly goal: string
   readonly seen: string
-  /** null: this run did not measure it. */
+  /** null: this run did not measure it, or there is nothing to meet (`kind`). */
   readonly met: boolean | null
+  /** `information`: a comparison that says something about a goal, and is none. */
+  readonly kind: 'goal' | 'information'
   /** Of the rows that it rests on. */
   readonly doubts: readonly Doubt[]
 }
@@ -20,14 +23,26 @@ const LIBQB = 'libqb'
 const ZEROMQ_C = 'zeromq-c'
 const ZEROMQ_JS = 'zeromq-js'
 /** What Node.js itself has: nobody should need this library to be as slow. */
-const BUILT_IN = /^(node-net|.*fork.*|.*message-?port.*)$/
+const BUILT_IN = /^(node-net|fork-.*|worker-port)$/
 
 type Pick = Partial<ResultRow>
 type Find = (pick: Pick) => ResultRow[]
 
+interface Seen {
+  readonly seen: string
+  readonly met: boolean
+  readonly doubts: readonly Doubt[]
+}
+
 interface Goal {
   readonly goal: string
-  judge(find: Find): Omit<Verdict, 'goal'> | undefined
+  readonly kind?: 'information'
+  judge(find: Find): Seen | undefined
+}
+
+/** The same, without a promise. */
+function information(goal: Goal): Goal {
+  return { ...goal, kind: 'information' }
 }
 
 const us = (value: number): string =>
@@ -66,10 +81,12 @@ interface Comparison {
   readonly other: readonly Pick[]
   /** Of a time at most so many times the other's; of a rate at least. */
   readonly factor: number
+  /** Says what both took of a CPU, client and server. */
+  readonly withCpu?: boolean
 }
 
 /** Ours against the best of the others that were measured. */
-function compared({ goal, figure, ours, other, factor }: Comparison): Goal {
+function compared({ goal, figure, ours, other, factor, withCpu }: Comparison): Goal {
   return {
     goal,
     judge: (find) => {
@@ -80,8 +97,9 @@ function compared({ goal, figure, ours, other, factor }: Comparison): Goal {
         return undefined
       const ratio = a / b
       const show = shows[figure]
+      const cpu = withCpu === true ? `; CPU % ${cpuText(mine)}, ${cpuText(theirs)}` : ''
       return {
-        seen: `${ratio.toFixed(2)} x ${theirs.subject} (${show(a)} / ${show(b)})`,
+        seen: `${ratio.toFixed(2)} x ${theirs.subject} (${show(a)} / ${show(b)}${cpu})`,
         met: isTime(figure) ? ratio <= factor : ratio >= factor,
         doubts: doubtsOfAll(mine, theirs),
       }
@@ -101,7 +119,13 @@ function atMostFloor(goal: string, ours: Pick, floor: Pick, factor: number): Goa
 }
 
 /** One line for each, so that one that was not measured hides none that was. */
-function aheadOf(goal: string, figure: Figure, ours: Pick, others: readonly string[]): Goal[] {
+function aheadOf(
+  goal: string,
+  figure: Figure,
+  ours: Pick,
+  others: readonly string[],
+  how: { readonly withCpu?: boolean } = {},
+): Goal[] {
   // Whoever has no choice of waiting or asking is asked in its own way.
   const { wait: _wait, form, ...same } = ours
   const forms: Pick = same.case === 'pipelined' && form !== undefined ? { form } : {}
@@ -112,6 +136,7 @@ function aheadOf(goal: string, figure: Figure, ours: Pick, others: readonly stri
       ours,
       other: [{ ...same, ...forms, subject }],
       factor: 1,
+      ...how,
     }),
   )
 }
@@ -130,6 +155,17 @@ function atLeast(
       if (row === undefined || value == null) return undefined
       return { seen: shows[figure](value), met: value >= least, doubts: doubtsOf(row) }
     },
+  }
+}
+
+/** What no run can measure. */
+function notOffered(goal: string, ours: Pick, why: string): Goal {
+  return {
+    goal,
+    judge: (find) =>
+      find({ subject: OURS, ...ours }).length === 0
+        ? undefined
+        : { seen: `not offered: ${why}`, met: false, doubts: [] },
   }
 }
 
@@ -173,18 +209,27 @@ const roundTrips: readonly Goal[] = [
           met: row.p99_us <= 10 * row.p50_us,
         },
   ),
-  ...(
-    [
-      [LIBQB, 3],
-      [NET, 50],
-    ] as const
-  ).map(([subject, factor]) =>
+  compared({
+    goal: 'rtt-sync 64 B: >= 3 x the calls of libqb, placed as it likes best',
+    figure: 'perSecond',
+    ours: rtt,
+    other: [{ ...small, case: 'rtt-sync', subject: LIBQB }],
+    factor: 3,
+  }),
+  compared({
+    goal: 'rtt-sync 64 B: >= 50 x the calls of node-net, two CPUs too',
+    figure: 'perSecond',
+    ours: rtt,
+    other: [{ ...small, case: 'rtt-sync', placement: 'two-cpus', subject: NET }],
+    factor: 50,
+  }),
+  information(
     compared({
-      goal: `rtt-sync 64 B: >= ${factor} x the calls of ${subject}, placed as it likes best`,
+      goal: 'rtt-sync 64 B: calls of node-net, placed as it likes best',
       figure: 'perSecond',
       ours: rtt,
-      other: [{ ...small, case: 'rtt-sync', subject }],
-      factor,
+      other: [{ ...small, case: 'rtt-sync', subject: NET }],
+      factor: 50,
     }),
   ),
   ...[KIB, 16 * KIB, 64 * KIB].map((payloadBytes) =>
@@ -228,7 +273,9 @@ const roundTrips: readonly Goal[] = [
     other: [{ ...small, case: 'rtt-sync', placement: 'one-cpu', subject: LIBQB }],
     factor: 1,
   }),
-  ...aheadOf('a request each ms, adaptive', 'p50_us', paced, [LIBQB, ZEROMQ_C, ZEROMQ_JS, NET]),
+  ...aheadOf('a request each ms, adaptive', 'p50_us', paced, [LIBQB, ZEROMQ_C, ZEROMQ_JS, NET], {
+    withCpu: true,
+  }),
   atLeast('rtt-async 64 B, one in flight', 'perSecond', { ...awake, case: 'rtt-async' }, 0.5e6),
 ]
 
@@ -250,6 +297,11 @@ const throughput: readonly Goal[] = [
       least,
     ),
   ),
+  notOffered(
+    'dispatch 64 B, by offset: >= 25.0 M/s',
+    { ...awake, case: 'dispatch' },
+    'the library hands out payloads, not offsets into memory that it uses again',
+  ),
   atLeast('dispatch 64 B, owned payloads', 'perSecond', { ...awake, case: 'dispatch' }, 18e6),
   atLeast(
     'dispatch 64 B, one publication a message',
@@ -265,22 +317,20 @@ const throughput: readonly Goal[] = [
       ['in-place', 24e3],
     ] as const
   ).flatMap(([variant, least]) => {
-    const row = {
-      ...awake,
-      case: 'bandwidth',
-      payloadBytes: 64 * KIB,
-      variant,
-      touch: 'hand-over',
-    } as const
-    return [
-      atLeast(`bandwidth 64 KiB ${variant}, hand-over`, 'megabytesPerSecond', row, least),
+    const full = { ...awake, case: 'bandwidth', payloadBytes: 64 * KIB, variant } as const
+    const handOver = { ...full, touch: 'hand-over' } as const
+    const toFloor = (goal: string, row: Pick): Goal =>
       compared({
-        goal: `bandwidth 64 KiB ${variant}, hand-over: >= 0.85 x the floor with as many copies`,
+        goal: `bandwidth 64 KiB ${variant}, ${goal}: >= 0.85 x the floor with as many copies`,
         figure: 'megabytesPerSecond',
         ours: row,
         other: [{ ...row, ...spinning, subject: FLOOR }],
         factor: 0.85,
-      }),
+      })
+    return [
+      atLeast(`bandwidth 64 KiB ${variant}, hand-over`, 'megabytesPerSecond', handOver, least),
+      toFloor('hand-over', handOver),
+      information(toFloor('written and read in full', full)),
     ]
   }),
   ...[MIB, 16 * MIB].flatMap((payloadBytes) => {
@@ -295,11 +345,13 @@ const throughput: readonly Goal[] = [
         other: [{ ...rtt, subject: OURS }],
         factor: 2,
       }),
-      atMostFloor(
-        `zero-copy ${size}, hand-over alone`,
-        handOver,
-        { ...handOver, ...spinning },
-        1.5,
+      information(
+        atMostFloor(
+          `zero-copy ${size}, hand-over alone`,
+          handOver,
+          { ...handOver, ...spinning },
+          1.5,
+        ),
       ),
       atMostFloor(`zero-copy ${size}, written and read in full`, row, { ...row, ...spinning }, 1.1),
     ]
@@ -388,7 +440,24 @@ const connections: readonly Goal[] = [
   ),
 ]
 
+const largeInto = {
+  ...plain,
+  case: 'bandwidth',
+  variant: 'into',
+  payloadBytes: 64 * KIB,
+} as const
+
+/** Of the C API the best row: it may spin, as the floors do, or be adaptive. */
 const inC: readonly Goal[] = [
+  ...[KIB, 16 * KIB, 64 * KIB].map((payloadBytes) =>
+    compared({
+      goal: `the C API, rtt-sync ${sizeName(payloadBytes)}: p50 <= 1.2 x the C floor`,
+      figure: 'p50_us',
+      ours: { ...plain, case: 'rtt-sync', placement: 'two-cpus', payloadBytes, subject: OURS_IN_C },
+      other: [{ ...plain, case: 'rtt-sync', ...spinning, payloadBytes, subject: FLOOR }],
+      factor: 1.2,
+    }),
+  ),
   ...([spinning, { placement: 'two-cpus', wait: 'sleep' }] as const).map((how) =>
     compared({
       goal: `the C API, rtt-sync 64 B, ${how.wait}: p50 <= 1.2 x the C floor`,
@@ -404,12 +473,34 @@ const inC: readonly Goal[] = [
       factor: 1.2,
     }),
   ),
+  ...([null, 'publish-each'] as const).map((variant) =>
+    compared({
+      goal: `the C API, dispatch 64 B${variant === null ? '' : ', one publication a message'}: >= 1 / 1.2 x the C floor`,
+      figure: 'perSecond',
+      ours: {
+        ...small,
+        case: 'dispatch',
+        variant,
+        placement: 'two-cpus',
+        subject: OURS_IN_C,
+      },
+      other: [{ ...small, case: 'dispatch', variant, ...spinning, subject: FLOOR }],
+      factor: 1 / 1.2,
+    }),
+  ),
   compared({
-    goal: 'the C API, dispatch 64 B: >= 1 / 1.2 x the C floor',
-    figure: 'perSecond',
-    ours: { ...small, case: 'dispatch', subject: OURS_IN_C },
-    other: [{ ...small, case: 'dispatch', ...spinning, subject: FLOOR }],
-    factor: 1 / 1.2,
+    goal: 'the C API, bandwidth 64 KiB into, written and read in full: p50 <= 1.2 x the C floor',
+    figure: 'p50_us',
+    ours: { ...largeInto, subject: OURS_IN_C },
+    other: [{ ...largeInto, ...spinning, subject: FLOOR }],
+    factor: 1.2,
+  }),
+  compared({
+    goal: 'the C API, connect: p50 <= 1.2 x a C floor with the same system calls',
+    figure: 'p50_us',
+    ours: { ...small, case: 'connect', connections: 1, subject: OURS_IN_C },
+    other: [{ ...small, case: 'connect', connections: 1, subject: FLOOR }],
+    factor: 1.2,
   }),
 ]
 
@@ -468,8 +559,8 @@ export function judge(rows: readonly ResultRow[]): Verdict[] {
         row.error === null &&
         (Object.keys(pick) as (keyof ResultRow)[]).every((key) => row[key] === pick[key]),
     )
-  return goals.map((goal) => ({
-    goal: goal.goal,
-    ...(goal.judge(find) ?? { seen: 'not measured', met: null, doubts: [] }),
-  }))
+  return goals.map(({ goal, kind = 'goal' as const, judge: look }): Verdict => {
+    const { seen, met, doubts } = look(find) ?? { seen: NOT_MEASURED, met: null, doubts: [] }
+    return { goal, kind, seen, met: kind === 'goal' ? met : null, doubts }
+  })
 }

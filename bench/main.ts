@@ -14,7 +14,7 @@ import { judge } from './goals.js'
 import { describeMachine } from './machine.js'
 import { measurePair } from './pair.js'
 import { findCpus } from './placement.js'
-import { makePlan, type Plan } from './plan.js'
+import { atHome, makePlan, type Plan } from './plan.js'
 import {
   caseText,
   machineText,
@@ -44,12 +44,16 @@ const usage = `npm run bench -- [--quick] [--case NAME]... [--subject NAME]... [
   --quick          the rows of the goals only, under 3 minutes
   --case NAME      only this case: ${caseNames.join(', ')}
   --subject NAME   only this subject: ${subjects.map(({ name }) => name).join(', ')}
-  --repetitions N  each row is measured N times, however long that takes (else up to 5 times)
+  --repetitions N  each row is measured N times, however long that takes (else 5 times what the goals
+                   compare, the rest as time allows)
   --out FILE       the rows as JSON (fields: bench/README.md)
   --html FILE      where the report goes (bench/report.html)
   --markdown FILE  fills the tables of this page, such as docs/performance.md
   --from FILE      measures nothing: shows, and writes, what a run with --out has seen
   --list           what the cases and the subjects are`
+
+/** Of a peer; each may have taken its whole patience. */
+const FAILURES_MAX = 3
 
 class UsageError extends Error {}
 
@@ -126,7 +130,10 @@ async function measured(options: ReturnType<typeof readArguments>): Promise<Repo
   const plan = makePlan(options, cpus)
   console.log(`${machineText(machine)}\n\n${subjectsText(options.subjects)}\n`)
   const results = plan.rows.map((row) => new RowResults(row, findSubject(row.subject)))
+  const begin = performance.now()
   const repetitions = await measureAll(results, plan)
+  const seconds = Math.round((performance.now() - begin) / 1000)
+  console.log(`${results.length} rows in ${seconds} s\n`)
   const notes = [...plan.notes]
   if (repetitions < plan.repetitions)
     notes.push(`${repetitions} of ${plan.repetitions} repetitions: the time was up`)
@@ -152,18 +159,23 @@ function write(path: string, text: string): void {
 async function measureAll(results: readonly RowResults[], plan: Plan): Promise<number> {
   const { repetitions, budgetMs } = plan
   const begin = performance.now()
-  let lastMs = 0
+  let rowMs = 0
+  const rowsOf = (nth: number): number =>
+    results.filter(({ row, failed }) => row.repetitions >= nth && !failed).length
   const folder = mkdtempSync(join(tmpdir(), 'coroipc-bench-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   // Drawn between measurements: a busy timer of the harness would run on a CPU that is measured.
   const bar = process.stderr.isTTY
     ? new ProgressLine(results.reduce((sum, { row }) => sum + row.repetitions, 0))
     : undefined
+  const failures = new Map<string, number>()
   let repetition = 0
   while (repetition < repetitions) {
     const repetitionBegin = performance.now()
-    if (repetition > 0 && repetitionBegin - begin + lastMs > budgetMs) break
+    const wantedMs = rowMs * rowsOf(repetition + 1)
+    if (repetition > 0 && repetitionBegin - begin + wantedMs > budgetMs) break
     repetition++
+    const rows = rowsOf(repetition)
     if (bar === undefined) process.stderr.write(`repetition ${repetition} of ${repetitions}\n`)
     for (const result of results) {
       const { row } = result
@@ -172,6 +184,11 @@ async function measureAll(results: readonly RowResults[], plan: Plan): Promise<n
       bar?.step(`${task.case} ${row.subject} ${placement.name} ${task.wait}`)
       // What failed once is not asked again: it would only take the time of the others.
       if (result.failed) continue
+      const before = failures.get(row.subject) ?? 0
+      if (before >= FAILURES_MAX && !atHome(row.subject)) {
+        result.fail(`not run: ${row.subject} had failed in ${before} rows`)
+        continue
+      }
       try {
         const subject = findSubject(row.subject)
         result.add(
@@ -181,9 +198,10 @@ async function measureAll(results: readonly RowResults[], plan: Plan): Promise<n
         )
       } catch (error) {
         result.fail(error instanceof Error ? error.message : String(error))
+        failures.set(row.subject, before + 1)
       }
     }
-    lastMs = performance.now() - repetitionBegin
+    rowMs = (performance.now() - repetitionBegin) / Math.max(1, rows)
   }
   bar?.stop()
   return repetition

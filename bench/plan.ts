@@ -5,6 +5,9 @@ import { type Cpus, place } from './placement.js'
 import type { Subject } from './subject.js'
 import type { CallForm, CaseName, PlacementName, Row, Task, Touch, Variant, Wait } from './task.js'
 
+/** `home`: this project's, and node:net; `rivals`: also those that the goals name; else all. */
+type Who = 'home' | 'rivals' | 'everybody'
+
 interface Bout {
   readonly case: CaseName
   readonly variant: Variant | undefined
@@ -17,8 +20,10 @@ interface Bout {
   readonly connections: number
   readonly active: number
   readonly durationMs: number
-  /** Everybody: also the subjects that are not `atHome`. Else the run would take too long. */
-  readonly everybody: boolean
+  /** The run would take too long with everybody everywhere. */
+  readonly who: Who
+  /** A goal is about it. */
+  readonly goal: boolean
 }
 
 export interface Plan {
@@ -33,10 +38,24 @@ export interface Plan {
 
 /** What a run may take: under 3 minutes, under 15, with something to spare for a machine that is busy. */
 const QUICK_BUDGET_MS = 160_000
-const BUDGET_MS = 780_000
+const BUDGET_MS = 820_000
 /** Durations are shortened to fit, but not to less than this part of what they should be. */
-const SHORTEST = 0.35
-const FEWEST_REPETITIONS = 3
+const SHORTEST = 0.25
+
+/**
+ * How often a row is measured, in the order in which a run that would take too long gives it up: what the
+ * goals compare, what else is ours, what else is a peer's.
+ */
+type Rank = 'compared' | 'ours' | 'others'
+const REPETITIONS: readonly Readonly<Record<Rank, number>>[] = [
+  { compared: 5, ours: 5, others: 5 },
+  { compared: 5, ours: 3, others: 3 },
+  { compared: 5, ours: 3, others: 1 },
+  { compared: 5, ours: 2, others: 1 },
+  { compared: 5, ours: 1, others: 1 },
+  { compared: 4, ours: 1, others: 1 },
+  { compared: 3, ours: 1, others: 1 },
+]
 
 const WARMUP_MS = 250
 /** Opening so many takes longer than measuring them. */
@@ -44,14 +63,25 @@ const MANY = 500
 const MANY_REPETITIONS = 2
 
 /** For the estimate of how long a run takes. */
-const START_PAIR_MS = 450
+const START_PAIR_MS = 220
 const START_PROGRAM_MS = 60
 const START_CONNECTION_MS = 0.6
-const START_SERVER_MS = 250
+const START_SERVER_MS = 200
 
 /** Without the peers that a user installs on request; they take part where it says something about them. */
-function atHome(subject: Subject): boolean {
-  return /^(coroipc|floor|node-net)/.test(subject.name)
+export function atHome(subject: string): boolean {
+  return /^(coroipc|floor|node-net)/.test(subject)
+}
+
+const RIVALS = /^(libqb|zeromq)/
+
+function takesPart(who: Who, subject: string): boolean {
+  return who === 'everybody' || atHome(subject) || (who === 'rivals' && RIVALS.test(subject))
+}
+
+function rankOf(bout: Bout, subject: string): Rank {
+  if (atHome(subject)) return bout.goal ? 'compared' : 'ours'
+  return bout.goal && RIVALS.test(subject) ? 'compared' : 'others'
 }
 
 /** Forms of each case; `all`: each is a row of its own, else a subject takes the first it can. */
@@ -60,12 +90,13 @@ function formsOf(bout: Bout): { readonly of: readonly CallForm[]; readonly all: 
     case 'rtt-sync':
       return { of: ['sync', 'callback', 'promise'], all: false }
     case 'zero-copy':
-      return { of: ['sync'], all: true }
+      return { of: ['sync', 'callback'], all: false }
     case 'bandwidth':
       return { of: [bout.variant === 'owned' ? 'callback' : 'sync'], all: true }
     case 'pipelined':
       return { of: ['promise', 'callback'], all: true }
     case 'dispatch':
+      return { of: [bout.variant === 'in-place' ? 'sync' : 'callback'], all: true }
     case 'many-connections':
       return { of: ['callback'], all: true }
     case 'connect':
@@ -90,12 +121,17 @@ function bouts(quick: boolean): Bout[] {
     connections: 1,
     active: 1,
     durationMs: quick ? 600 : 1200,
-    everybody: true,
+    who: 'home',
+    goal: false,
   } as const
-  const home = { ...base, everybody: false } as const
+  const rivals = { ...base, who: 'rivals' } as const
+  const everybody = { ...base, who: 'everybody' } as const
+  /** A quick run has no time for everybody. */
+  const shown = quick ? base : everybody
   const bandwidths = (payloadBytes: number, touch: Touch): Bout[] =>
     (['owned', 'into', 'in-place'] as const).map((variant) => ({
-      ...home,
+      ...base,
+      who: touch === 'full' && payloadBytes <= MIB ? 'everybody' : 'home',
       case: 'bandwidth',
       payloadBytes,
       touch,
@@ -103,65 +139,74 @@ function bouts(quick: boolean): Bout[] {
     }))
   const zeroCopies = (payloadBytes: number): Bout[] =>
     (['hand-over', 'full'] as const).map((touch) => ({
-      ...home,
+      ...shown,
       case: 'zero-copy',
       payloadBytes,
       touch,
     }))
   const many = (connections: number, active: number): Bout => ({
-    ...home,
+    ...base,
     case: 'many-connections',
     connections,
     active,
   })
-  const goals: Bout[] = [
-    { ...base, case: 'rtt-sync' },
-    { ...base, case: 'rtt-sync', awake: false },
-    { ...base, case: 'rtt-sync', placement: 'one-cpu' },
-    { ...base, case: 'rtt-sync', placement: 'one-cpu', awake: false },
-    { ...base, case: 'rtt-sync', placement: 'free' },
-    { ...base, case: 'rtt-sync', variant: 'paced', durationMs: 1000 },
-    { ...base, case: 'rtt-async' },
-    { ...base, case: 'pipelined', inFlight: 64 },
-    { ...base, case: 'dispatch' },
-    { ...home, case: 'dispatch', variant: 'publish-each' },
+  const asked: Bout[] = [
+    { ...everybody, case: 'rtt-sync' },
+    { ...(quick ? rivals : everybody), case: 'rtt-sync', awake: false },
+    { ...(quick ? rivals : everybody), case: 'rtt-sync', placement: 'one-cpu' },
+    { ...(quick ? rivals : everybody), case: 'rtt-sync', placement: 'one-cpu', awake: false },
+    { ...rivals, case: 'rtt-sync', placement: 'free' },
+    { ...(quick ? rivals : everybody), case: 'rtt-sync', variant: 'paced', durationMs: 1000 },
+    { ...shown, case: 'rtt-async' },
+    { ...everybody, case: 'pipelined', inFlight: 64 },
+    { ...everybody, case: 'dispatch' },
+    { ...base, case: 'dispatch', variant: 'publish-each' },
+    { ...base, case: 'dispatch', variant: 'in-place' },
     ...bandwidths(64 * KIB, 'hand-over'),
     ...zeroCopies(MIB),
-    { ...home, case: 'connect' },
-    { ...home, case: 'connect', connections: 8 },
-    many(64, 64),
-    { ...base, case: 'idle-cpu', connections: 100, durationMs: quick ? 4000 : 8000 },
-    { ...home, case: 'server-death', connections: 4, inFlight: 16 },
+    { ...shown, case: 'connect' },
+    { ...shown, case: 'connect', connections: 8 },
+    { ...many(64, 64), who: shown.who },
+    { ...shown, case: 'idle-cpu', connections: 100, durationMs: 4000 },
+    { ...shown, case: 'server-death', connections: 4, inFlight: 16 },
   ]
-  if (quick) return goals
+  const compared = (some: readonly Bout[]): Bout[] => some.map((bout) => ({ ...bout, goal: true }))
+  if (quick) return compared(asked)
   const sized = (
     bout: Omit<Bout, 'payloadBytes'>,
     sizes: readonly number[],
-    everybody: readonly number[],
+    everybodys: readonly number[] = [],
   ): Bout[] =>
     sizes.map((payloadBytes) => ({
       ...bout,
       payloadBytes,
-      everybody: everybody.includes(payloadBytes),
+      who: everybodys.includes(payloadBytes) ? 'everybody' : 'home',
     }))
   const sizes = [0, KIB, 16 * KIB, 64 * KIB, MIB]
-  const shown = [KIB, 64 * KIB]
+  const elsewhere = (['one-cpu', 'free'] as const).flatMap((placement): Bout[] => [
+    { ...base, case: 'rtt-async', placement },
+    { ...base, case: 'pipelined', inFlight: 64, placement },
+    { ...base, case: 'dispatch', placement },
+  ])
   return [
-    ...goals,
-    ...sized({ ...home, case: 'rtt-sync' }, sizes, shown),
-    ...sized({ ...home, case: 'rtt-async' }, sizes, []),
-    ...sized({ ...home, case: 'dispatch' }, sizes.slice(1), shown),
-    ...[16, 256].map((inFlight): Bout => ({ ...base, case: 'pipelined', inFlight })),
-    ...sized({ ...home, case: 'pipelined', inFlight: 64 }, [KIB, 16 * KIB], []),
-    ...bandwidths(64 * KIB, 'full'),
+    ...compared(asked),
+    ...compared(sized({ ...base, case: 'rtt-sync' }, [KIB, 16 * KIB, 64 * KIB], [KIB, 64 * KIB])),
+    ...sized({ ...base, case: 'rtt-sync' }, [0, MIB]),
+    ...sized({ ...base, case: 'rtt-async' }, sizes),
+    ...sized({ ...base, case: 'dispatch' }, sizes, [KIB, 64 * KIB]),
+    ...compared([16, 256].map((inFlight): Bout => ({ ...shown, case: 'pipelined', inFlight }))),
+    ...sized({ ...base, case: 'pipelined', inFlight: 64 }, [0, KIB, 16 * KIB, 64 * KIB]),
+    ...elsewhere,
+    ...compared(bandwidths(64 * KIB, 'full')),
     ...[MIB, 16 * MIB].flatMap((bytes) => [
       ...bandwidths(bytes, 'hand-over'),
       ...bandwidths(bytes, 'full'),
     ]),
-    ...zeroCopies(16 * MIB),
-    many(1, 1),
+    ...compared(zeroCopies(16 * MIB)),
+    ...compared([many(1, 1), many(10_000, 1)]),
     ...[1, 8].map((active) => many(64, active)),
-    ...[1000, 10_000].flatMap((open) => [1, 8, 64].map((active) => many(open, active))),
+    ...[1, 8, 64].map((active) => many(1000, active)),
+    ...[8, 64].map((active) => many(10_000, active)),
   ]
 }
 
@@ -175,9 +220,8 @@ export interface Selection {
 }
 
 export function makePlan(selection: Selection, cpus: Cpus): Plan {
-  const rows: Row[] = []
+  const wanted: Wanted[] = []
   const notes = new Set<string>()
-  const repetitions = selection.repetitions ?? 5
   if (!cpus.taskset)
     notes.add('nobody is pinned: taskset (package util-linux) is missing or not allowed')
   for (const bout of bouts(selection.quick)) {
@@ -194,16 +238,17 @@ export function makePlan(selection: Selection, cpus: Cpus): Plan {
         notes.add(`no rows ${subject.name}: ${missing}`)
         continue
       }
-      if (!bout.everybody && !selection.subjectsNamed && !atHome(subject)) continue
-      for (const task of tasksOf(bout, subject)) {
-        const repeated = Math.min(repetitions, mostRepetitions(task))
-        rows.push({ task, subject: subject.name, placement, repetitions: repeated })
-      }
+      if (!selection.subjectsNamed && !takesPart(bout.who, subject.name)) continue
+      const rank = selection.subjectsNamed ? 'compared' : rankOf(bout, subject.name)
+      for (const task of tasksOf(bout, subject)) wanted.push({ task, subject, placement, rank })
     }
   }
-  const kinds = new Map(selection.subjects.map(({ name, kind }) => [name, kind]))
-  const budgetMs = selection.quick ? QUICK_BUDGET_MS : BUDGET_MS
-  return fit({ rows, repetitions, budgetMs, notes: [...notes] }, kinds, selection)
+  return { ...fit(wanted, selection), notes: [...notes] }
+}
+
+interface Wanted extends Pick<Row, 'task' | 'placement'> {
+  readonly subject: Subject
+  readonly rank: Rank
 }
 
 function cannotPlace(cpus: Cpus): string {
@@ -216,43 +261,48 @@ function mostRepetitions(task: Task): number {
   return task.connections >= MANY ? MANY_REPETITIONS : Number.POSITIVE_INFINITY
 }
 
-/** Shortens what is measured until the run fits its time; then measures less often. */
-function fit(plan: Plan, kinds: ReadonlyMap<string, string>, selection: Selection): Plan {
-  const { rows, budgetMs } = plan
-  if (selection.repetitions !== undefined) return { ...plan, budgetMs: Number.POSITIVE_INFINITY }
-  const fixedMs = ({ task, subject }: Row): number => {
-    const pair = kinds.get(subject) === 'sides'
+/** Measures less often and shorter, until the run fits its time. */
+function fit(wanted: readonly Wanted[], selection: Selection): Omit<Plan, 'notes'> {
+  const { repetitions: asked, quick } = selection
+  const budgetMs = asked === undefined ? (quick ? QUICK_BUDGET_MS : BUDGET_MS) : Infinity
+  const levels =
+    asked === undefined ? REPETITIONS : [{ compared: asked, ours: asked, others: asked }]
+  const lasting = ({ task }: Wanted): boolean =>
+    task.case === 'idle-cpu' || task.case === 'server-death'
+  const fixedMs = ({ task, subject }: Wanted): number => {
+    const pair = subject.kind !== 'program'
     if (task.case === 'idle-cpu') return START_PAIR_MS + task.durationMs
     if (task.case === 'server-death')
       return KILLS * (pair ? START_SERVER_MS + 50 : START_PROGRAM_MS)
     return pair ? START_PAIR_MS + task.connections * START_CONNECTION_MS : START_PROGRAM_MS
   }
-  const lasting = (row: Row): boolean =>
-    row.task.case === 'idle-cpu' || row.task.case === 'server-death'
-  const sum = (of: (row: Row) => number, repetitions: number): number =>
-    rows.reduce((all, row) => all + of(row) * Math.min(row.repetitions, repetitions), 0)
-  const measuredMs = (row: Row): number =>
+  const measuredMs = (row: Wanted): number =>
     lasting(row) ? 0 : row.task.warmupMs + row.task.durationMs
-  let { repetitions } = plan
-  const scaleFor = (): number =>
-    (budgetMs - sum(fixedMs, repetitions)) / Math.max(1, sum(measuredMs, repetitions))
-  while (scaleFor() < SHORTEST && repetitions > FEWEST_REPETITIONS) repetitions--
-  const scale = Math.min(1, Math.max(SHORTEST, scaleFor()))
-  return {
-    ...plan,
-    repetitions,
-    rows: rows.map((row) => ({
-      ...row,
-      repetitions: Math.min(row.repetitions, repetitions),
-      task: lasting(row)
-        ? row.task
-        : {
-            ...row.task,
-            warmupMs: Math.round(row.task.warmupMs * scale),
-            durationMs: Math.round(row.task.durationMs * scale),
-          },
-    })),
-  }
+  const planned = levels.map((level) => {
+    const often = (row: Wanted): number => Math.min(level[row.rank], mostRepetitions(row.task))
+    const sum = (of: (row: Wanted) => number): number =>
+      wanted.reduce((all, row) => all + of(row) * often(row), 0)
+    const scale = Math.min(1, (budgetMs - sum(fixedMs)) / Math.max(1, sum(measuredMs)))
+    return { often, scale }
+  })
+  const chosen = planned.find(({ scale }) => scale >= SHORTEST) ?? planned.at(-1)
+  const { often, scale } = chosen as (typeof planned)[number]
+  const rows = wanted.map((row): Row => {
+    const { task, subject, placement } = row
+    const shortened = (ms: number): number => Math.round(ms * Math.max(SHORTEST, scale))
+    const fitted = {
+      ...task,
+      warmupMs: shortened(task.warmupMs),
+      durationMs: shortened(task.durationMs),
+    }
+    return {
+      task: lasting(row) ? task : fitted,
+      subject: subject.name,
+      placement,
+      repetitions: often(row),
+    }
+  })
+  return { rows, budgetMs, repetitions: Math.max(0, ...rows.map((row) => row.repetitions)) }
 }
 
 /**
@@ -266,7 +316,7 @@ function isUsual(task: Task, subject: Subject): boolean {
     case 'pipelined':
     case 'dispatch':
     case 'idle-cpu':
-      return task.variant === undefined || subject.kind === 'sides'
+      return task.variant === undefined || (subject.kind === 'sides' && task.variant !== 'in-place')
     default:
       return false
   }

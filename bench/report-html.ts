@@ -7,9 +7,13 @@ import { SVGRenderer } from 'echarts/renderers'
 import {
   caseText,
   columns,
+  figure,
   legend,
   machineText,
+  metText,
+  NOT_MEASURED,
   payload,
+  perSecond,
   type Report,
   subjectsText,
 } from './report.js'
@@ -17,6 +21,7 @@ import type { ResultRow } from './result.js'
 import type { Subject } from './subject.js'
 
 echarts.use([
+  charts.BarChart,
   charts.LineChart,
   components.GridComponent,
   components.LegendComponent,
@@ -24,8 +29,16 @@ echarts.use([
   SVGRenderer,
 ])
 
-const WIDTH = 640
+const WIDTH = 720
 const HEIGHT = 400
+/** Beside a chart: what fits there at the size of a legend. */
+const LEGEND_WIDTH = 215
+/** Of a chart of bars: each bar, and title and axis. */
+const BAR_HEIGHT = 21
+const BARS_HEIGHT = 92
+
+/** Curves of these only: with all, no curve could be told from another. The bars have everybody. */
+const CURVES = /^(floor-c|coroipc.*|node-net|libqb|zeromq-.*|worker-port|fork-advanced)$/
 
 interface Line {
   readonly name: string
@@ -46,10 +59,24 @@ interface Chart {
   readonly lines: readonly Line[]
 }
 
+/** One figure of each subject, the best first. */
+interface Bars {
+  readonly title: string
+  readonly x: string
+  readonly better: 'less' | 'more'
+  readonly text: (value: number) => string
+  readonly bars: readonly {
+    readonly name: string
+    readonly subject: string
+    readonly value: number
+  }[]
+}
+
 export function htmlReport(report: Report, subjects: readonly Subject[]): string {
   const names = [...new Set(report.rows.map((row) => row.subject))]
+  const compared = barsOf(report).filter(({ bars }) => bars.length > 1)
   const drawn = chartsOf(report).filter(({ lines }) =>
-    lines.some(({ points }) => points.length > 1),
+    lines.some(({ points }) => new Set(points.map(([x]) => x)).size > 1),
   )
   const told = subjects.filter(({ name }) => names.includes(name))
   return `<!doctype html>
@@ -64,8 +91,9 @@ export function htmlReport(report: Report, subjects: readonly Subject[]): string
 <h1>coroipc benchmarks</h1>
 <p>${escape(report.machine.date)}</p>
 <pre>${escape(machineText(report.machine))}</pre>
+${compared.length === 0 ? '' : section('At a glance', `<div class="charts">${compared.map(drawBars).join('\n')}</div>`)}
 ${section('Goals', goalsTable(report))}
-${section('Charts', `<div class="charts">${drawn.map((chart) => draw(chart, names)).join('\n')}</div>`)}
+${section('Curves', `<div class="charts">${drawn.map((chart) => draw(chart, names)).join('\n')}</div>`)}
 ${section('Rows', `<p>${escape(legend(report.repetitions))}</p>${rowsTable(report.rows)}`)}
 ${section('Subjects', `<pre>${escape(subjectsText(told))}</pre>`)}
 ${notes(report)}
@@ -76,9 +104,88 @@ ${notes(report)}
 
 // -- what is drawn ---------------------------------------------------------------------------------
 
+const isTime = (key: 'p50_us' | 'perSecond' | 'megabytesPerSecond'): boolean => key === 'p50_us'
+
+/** What each subject does best with the same question. */
+function barsOf({ rows }: Report): Bars[] {
+  const microseconds = (value: number): string =>
+    value >= 1000 ? `${figure(value / 1000)} ms` : `${figure(value)} us`
+  const question = (
+    title: string,
+    key: 'p50_us' | 'perSecond' | 'megabytesPerSecond',
+    of: (row: ResultRow) => boolean,
+  ): Bars => {
+    const better = (a: number, b: number): boolean => (isTime(key) ? a < b : a > b)
+    const found = new Map<string, number>()
+    for (const row of rows) {
+      const value = row[key]
+      if (row.error !== null || value === null || value <= 0 || !of(row)) continue
+      const before = found.get(row.subject)
+      if (before === undefined || better(value, before)) found.set(row.subject, value)
+    }
+    const bars = [...found].map(([subject, value]) => ({ name: subject, subject, value }))
+    return {
+      title,
+      x: isTime(key) ? 'p50' : key === 'perSecond' ? 'per second' : 'MB/s',
+      better: isTime(key) ? 'less' : 'more',
+      text: isTime(key) ? microseconds : key === 'perSecond' ? perSecond : (value) => figure(value),
+      bars: bars.sort((a, b) => (better(a.value, b.value) ? -1 : 1)),
+    }
+  }
+  const call = (row: ResultRow, variant: ResultRow['variant'], ...placed: string[]): boolean =>
+    row.case === 'rtt-sync' &&
+    row.payloadBytes === 64 &&
+    row.variant === variant &&
+    placed.includes(row.placement)
+  const large = (row: ResultRow): boolean =>
+    row.case === 'bandwidth' && row.payloadBytes === 65536 && row.touch === 'full'
+  return [
+    question('A call of 64 B, two CPUs, one after the other', 'p50_us', (row) =>
+      call(row, null, 'two-cpus'),
+    ),
+    question('A call of 64 B, one CPU', 'p50_us', (row) => call(row, null, 'one-cpu')),
+    question('A call of 64 B each millisecond, nobody spins', 'p50_us', (row) =>
+      row.wait === 'spin' ? false : call(row, 'paced', 'two-cpus'),
+    ),
+    question(
+      'Calls of 64 B, 64 in flight',
+      'perSecond',
+      (row) =>
+        row.case === 'pipelined' &&
+        row.payloadBytes === 64 &&
+        row.inFlight === 64 &&
+        row.placement === 'two-cpus',
+    ),
+    question(
+      'Messages of 64 B, server to client',
+      'perSecond',
+      (row) =>
+        row.case === 'dispatch' &&
+        row.payloadBytes === 64 &&
+        row.variant === null &&
+        row.placement === 'two-cpus',
+    ),
+    question(
+      '64 KiB, written and read in full, owned by the receiver',
+      'megabytesPerSecond',
+      (row) => large(row) && row.variant === 'owned',
+    ),
+    question(
+      'Making a connection, one after the other',
+      'p50_us',
+      (row) => row.case === 'connect' && row.connections === 1,
+    ),
+    question(
+      'Until a waiting call is told that its server was killed',
+      'p50_us',
+      (row) => row.case === 'server-death',
+    ),
+  ]
+}
+
 function chartsOf(report: Report): Chart[] {
   const { rows } = report
-  const good = rows.filter(({ error }) => error === null)
+  const good = rows.filter(({ error, subject }) => error === null && CURVES.test(subject))
   return [
     ...distributions(report, good),
     ...overSize(good),
@@ -259,41 +366,99 @@ function grouped(
 /** Lines of one subject have its colour and differ in dashes. */
 const DASHES = ['solid', 'dashed', 'dotted', [8, 3, 2, 3]] as const
 
+const text = { color: 'var(--text)', fontFamily: 'system-ui, sans-serif' } as const
+const axis = {
+  nameLocation: 'middle',
+  nameTextStyle: text,
+  axisLabel: { ...text, hideOverlap: true },
+  axisLine: { lineStyle: { color: 'var(--line)' } },
+  splitLine: { lineStyle: { color: 'var(--faint)' } },
+} as const
+
+function newChart(height: number): echarts.ECharts {
+  return echarts.init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height })
+}
+
+function svgOf(instance: echarts.ECharts): string {
+  const svg = instance.renderToSVGString()
+  instance.dispose()
+  return `<figure>${svg}</figure>`
+}
+
+/** Ours stand out; the floor is what there is to reach. */
+function colourOf(subject: string): string {
+  if (subject.startsWith('coroipc')) return 'var(--c1)'
+  return subject.startsWith('floor') ? 'var(--c3)' : 'var(--c0)'
+}
+
+function drawBars({ title, x, better, text: show, bars }: Bars): string {
+  const instance = newChart(BARS_HEIGHT + BAR_HEIGHT * bars.length)
+  // A bar needs a beginning, which a logarithmic axis has not: a decade below the smallest.
+  const smallest = Math.min(...bars.map(({ value }) => value))
+  const beginning = 10 ** (Math.floor(Math.log10(smallest)) - 1)
+  instance.setOption({
+    animation: false,
+    textStyle: text,
+    title: { text: title, left: 8, top: 4, textStyle: { ...text, fontSize: 14 } },
+    grid: { left: 118, right: 90, top: 34, bottom: 50 },
+    yAxis: {
+      ...axis,
+      type: 'category',
+      inverse: true,
+      data: bars.map(({ name }) => name),
+      axisTick: { show: false },
+      axisLabel: { ...text, interval: 0 },
+    },
+    xAxis: {
+      ...axis,
+      type: 'log',
+      name: `${x}, ${better} is better (logarithmic)`,
+      nameGap: 28,
+      min: beginning,
+      startValue: beginning,
+      axisLabel: { ...axis.axisLabel, formatter: show },
+    },
+    series: [
+      {
+        type: 'bar',
+        barWidth: 12,
+        label: {
+          show: true,
+          position: 'right',
+          ...text,
+          fontSize: 11,
+          formatter: ({ value }: { value: unknown }) => show(value as number),
+        },
+        data: bars.map(({ subject, value }) => ({
+          value,
+          itemStyle: { color: colourOf(subject) },
+        })),
+      },
+    ],
+  })
+  return svgOf(instance)
+}
+
 function draw(chart: Chart, subjects: readonly string[]): string {
   const { title, places, x, xText, logBase = 2, y, yText, lines } = chart
-  const instance = echarts.init(null, null, {
-    renderer: 'svg',
-    ssr: true,
-    width: WIDTH,
-    height: HEIGHT,
-  })
-  const text = { color: 'var(--text)', fontFamily: 'system-ui, sans-serif' } as const
-  const axis = {
-    nameLocation: 'middle',
-    nameTextStyle: text,
-    axisLabel: { ...text, hideOverlap: true },
-    axisLine: { lineStyle: { color: 'var(--line)' } },
-    splitLine: { lineStyle: { color: 'var(--faint)' } },
-  } as const
+  const instance = newChart(Math.max(HEIGHT, 60 + 20 * lines.length))
   const seen = new Map<string, number>()
-  // About what fits beside each other.
-  const legendRows = Math.ceil(
-    lines.reduce((sum, { name }) => sum + 56 + 6.5 * name.length, 0) / WIDTH,
-  )
   instance.setOption({
     animation: false,
     textStyle: text,
     title: { text: title, left: 8, top: 4, textStyle: { ...text, fontSize: 14 } },
     legend: {
-      left: 8,
-      top: 30,
+      orient: 'vertical',
+      left: WIDTH - LEGEND_WIDTH + 8,
+      top: 36,
       textStyle: { ...text, fontSize: 11 },
       itemWidth: 24,
-      itemGap: 20, // widths of texts are guessed, and guessed small
+      itemHeight: 8,
+      itemGap: 6,
       inactiveColor: 'var(--faint)',
       data: lines.map(({ name }) => name),
     },
-    grid: { left: 70, right: 24, top: 36 + 34 * legendRows, bottom: 48 },
+    grid: { left: 76, right: LEGEND_WIDTH + 8, top: 40, bottom: 48 },
     xAxis: {
       ...axis,
       name: x,
@@ -331,9 +496,7 @@ function draw(chart: Chart, subjects: readonly string[]): string {
       }
     }),
   })
-  const svg = instance.renderToSVGString()
-  instance.dispose()
-  return `<figure>${svg}</figure>`
+  return svgOf(instance)
 }
 
 const COLOURS = [
@@ -358,7 +521,7 @@ const style = `
 @media (prefers-color-scheme:dark){:root{--text:#e5e7eb;--line:#6b7280;--faint:#374151;--back:#111827;--panel:#1f2937;${colours(1)}}}
 body{margin:2rem auto;max-width:1360px;padding:0 1rem;background:var(--back);color:var(--text);font:15px/1.5 system-ui,sans-serif}
 pre{background:var(--panel);padding:.8rem;overflow-x:auto;font-size:13px}
-.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(600px,100%),1fr));gap:1rem}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(600px,100%),1fr));gap:1rem;align-items:start}
 figure{margin:0;padding:.6rem;background:var(--panel);border-radius:6px}
 svg{display:block;width:100%;height:auto}
 .wide{overflow-x:auto}
@@ -379,12 +542,18 @@ function rowsTable(rows: readonly ResultRow[]): string {
 }
 
 function goalsTable({ goals }: Report): string {
-  const body = goals.map(({ goal, seen, met, doubts }) => {
-    const word = met === null ? '-' : met ? 'yes' : 'no'
-    const doubt = doubts.length === 0 ? '' : ` (${doubts.join(', ')})`
-    return `<tr><td class="goal">${escape(goal)}</td><td class="goal">${escape(seen)}</td><td class="${word}">${word}${doubt}</td></tr>`
+  const measured = goals.filter(({ seen }) => seen !== NOT_MEASURED)
+  const body = measured.map((verdict) => {
+    const { goal, seen, met } = verdict
+    const colour = met === null ? 'open' : met ? 'yes' : 'no'
+    return `<tr><td class="goal">${escape(goal)}</td><td class="goal">${escape(seen)}</td><td class="${colour}">${metText(verdict)}</td></tr>`
   })
-  return `<div class="wide"><table><thead><tr><th>goal</th><th>seen</th><th>met</th></tr></thead><tbody>${body.join('\n')}</tbody></table></div>`
+  const others = goals.filter(({ seen }) => seen === NOT_MEASURED)
+  const left =
+    others.length === 0
+      ? ''
+      : `<details><summary>${others.length} were not measured by this run</summary><ul>${others.map(({ goal }) => `<li>${escape(goal)}</li>`).join('')}</ul></details>`
+  return `<div class="wide"><table><thead><tr><th>goal</th><th>seen</th><th>met</th></tr></thead><tbody>${body.join('\n')}</tbody></table></div>${left}`
 }
 
 function notes({ notes: told, rows }: Report): string {

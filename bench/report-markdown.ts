@@ -11,6 +11,7 @@ import {
   figure,
   load,
   machineText,
+  metText,
   payload,
   perSecond,
   type Report,
@@ -51,10 +52,7 @@ function machineMarkdown({ machine, notes }: Report): string {
 function goalsMarkdown({ goals }: Report): string {
   return table(
     ['goal', 'seen', 'met'],
-    goals.map(({ goal, seen, met, doubts }) => {
-      const word = met === null ? '-' : met ? 'yes' : 'no'
-      return [goal, seen, doubts.length === 0 ? word : `${word} (${doubts.join(', ')})`]
-    }),
+    goals.map((verdict) => [verdict.goal, verdict.seen, metText(verdict)]),
   )
 }
 

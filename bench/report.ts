@@ -16,6 +16,9 @@ export interface Report {
   readonly distribution: readonly number[]
 }
 
+/** `seen` of a goal whose rows a run does not have. */
+export const NOT_MEASURED = 'not measured'
+
 /** No lines: the table is wide enough as it is. */
 const noLines = ['top', 'bottom', 'left', 'right', 'mid', 'middle'].flatMap((side) => [
   [side, ''],
@@ -54,10 +57,13 @@ export function load(row: ResultRow): string {
     case 'idle-cpu':
       return `${row.connections} conn.`
     default:
-      return row.form === 'callback' && row.inFlight === 1 && row.case !== 'rtt-sync'
-        ? '-'
-        : `${row.inFlight} in flight`
+      return isStream(row) ? '-' : `${row.inFlight} in flight`
   }
+}
+
+/** One way: nobody waits for an answer. */
+function isStream({ case: name, variant }: ResultRow): boolean {
+  return name === 'dispatch' || variant === 'owned' || variant === 'in-place'
 }
 
 function percent(value: number | null): string {
@@ -110,6 +116,7 @@ export const columns: readonly Column[] = [
   ['MB/s', right, (row) => figure(row.megabytesPerSecond)],
   ['CPU % c/s', right, cpuText],
   ['copies', right, (row) => String(row.copies)],
+  ['reps', right, (row) => String(row.repetitions)],
   ['spread', right, (row) => (row.spread === null ? '-' : `${row.spread.toFixed(2)} x`)],
   ['', left, remark],
 ]
@@ -126,7 +133,7 @@ export function rowsText(rows: readonly ResultRow[], repetitions: number): strin
 
 export function legend(repetitions: number): string {
   return (
-    `Medians of ${repetitions} interleaved repetitions (server-death: over all kills). spread: largest over ` +
+    `Medians of up to ${repetitions} interleaved repetitions (reps; server-death: over all kills). spread: largest over ` +
     'smallest repetition. CPU: of one CPU, client and server. copies: of the bytes of a message, request and ' +
     'answer together. Payloads are written and read in full, except in rows hand-over: one word a page.'
   )
@@ -154,17 +161,20 @@ export function remark(row: ResultRow): string {
   return parts.join(', ')
 }
 
+export function metText({ met, kind, doubts }: Verdict): string {
+  const word = met === null ? '-' : met ? 'yes' : 'no'
+  const remarks = [...(kind === 'information' ? ['for information'] : []), ...doubts]
+  return remarks.length === 0 ? word : `${word} (${remarks.join(', ')})`
+}
+
 /** What this run measured; the others are in the report and in --out, and would hide these here. */
 export function verdictText(verdicts: readonly Verdict[]): string {
-  const measured = verdicts.filter(({ met }) => met !== null)
+  const measured = verdicts.filter(({ seen }) => seen !== NOT_MEASURED)
   const table = new Table({
     head: ['goal', 'seen', 'met'],
     ...layout,
   })
-  for (const { goal, seen, met, doubts } of measured) {
-    const word = met === true ? 'yes' : 'no'
-    table.push([goal, seen, doubts.length === 0 ? word : `${word} (${doubts.join(', ')})`])
-  }
+  for (const verdict of measured) table.push([verdict.goal, verdict.seen, metText(verdict)])
   return `${table.toString()}\n${verdicts.length - measured.length} goals were not measured by this run`
 }
 
