@@ -158,17 +158,6 @@ function atLeast(
   }
 }
 
-/** What no run can measure. */
-function notOffered(goal: string, ours: Pick, why: string): Goal {
-  return {
-    goal,
-    judge: (find) =>
-      find({ subject: OURS, ...ours }).length === 0
-        ? undefined
-        : { seen: `not offered: ${why}`, met: false, doubts: [] },
-  }
-}
-
 /** Any figure of one row. */
 function rowGoal(
   goal: string,
@@ -297,10 +286,11 @@ const throughput: readonly Goal[] = [
       least,
     ),
   ),
-  notOffered(
-    'dispatch 64 B, by offset: >= 25.0 M/s',
-    { ...awake, case: 'dispatch' },
-    'the library hands out payloads, not offsets into memory that it uses again',
+  atLeast(
+    'dispatch 64 B, by offset',
+    'perSecond',
+    { ...awake, case: 'dispatch', variant: 'offset' },
+    25e6,
   ),
   atLeast('dispatch 64 B, owned payloads', 'perSecond', { ...awake, case: 'dispatch' }, 18e6),
   atLeast(

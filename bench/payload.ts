@@ -25,10 +25,10 @@ const BULK_DIGEST = 0x5bd1e995
 export interface PayloadWork {
   fill(words: Int32Array, seed: number): void
   /**
-   * The digest of what is read; NaN, which equals nothing, if it is no payload of any seed. It may lie
-   * anywhere: nothing is assumed about its alignment.
+   * The digest of the payload from `begin` to `end` of `memory`; NaN, which equals nothing, if it is none of
+   * any seed. It may lie anywhere: nothing is assumed about its alignment.
    */
-  read(payload: Uint8Array): number
+  read(memory: Uint8Array, begin: number, end: number): number
   /** The digest of a payload of this size and seed. */
   expected(bytes: number, seed: number): number
 }
@@ -42,15 +42,15 @@ const small: PayloadWork = {
       words[i + 1] = seed + i + 1
     }
   },
-  read: (payload) => {
-    const bytes = payload.length
+  read: (memory, begin, end) => {
+    const bytes = end - begin
     let sum = 0
-    if (bytes >= VIEW_BYTES && payload.byteOffset % 4 === 0) {
-      const words = new Int32Array(payload.buffer, payload.byteOffset, bytes >>> 2)
+    if (bytes >= VIEW_BYTES && (memory.byteOffset + begin) % 4 === 0) {
+      const words = new Int32Array(memory.buffer, memory.byteOffset + begin, bytes >>> 2)
       for (let i = 0; i < words.length; i++) sum = (sum + (words[i] as number)) | 0
       return sum
     }
-    for (let i = 0; i + 4 <= bytes; i += 4) sum = (sum + wordAt(payload, i)) | 0
+    for (let i = begin; i + 4 <= end; i += 4) sum = (sum + wordAt(memory, i)) | 0
     return sum
   },
   expected: (bytes, seed) => {
@@ -85,15 +85,14 @@ const bulk: PayloadWork = {
       words[at] = first
     }
   },
-  read: (payload) => {
-    const bytes = payload.length
-    const seed = wordAt(payload, 0)
-    for (let at = 0, first = seed; at < bytes; at += CHUNK_BYTES, first = (first + 1) | 0) {
-      const end = Math.min(CHUNK_BYTES, bytes - at)
+  read: (memory, begin, end) => {
+    const seed = wordAt(memory, begin)
+    for (let at = begin, first = seed; at < end; at += CHUNK_BYTES, first = (first + 1) | 0) {
+      const bytes = Math.min(CHUNK_BYTES, end - at)
       const { bytes: expected } = windowOf(first)
       if (
-        wordAt(payload, at) !== first ||
-        compare.call(payload, expected, 4, end, at + 4, at + end) !== 0
+        wordAt(memory, at) !== first ||
+        compare.call(memory, expected, 4, bytes, at + 4, at + bytes) !== 0
       )
         return Number.NaN
     }
@@ -106,10 +105,9 @@ const handOver: PayloadWork = {
   fill: (words, seed) => {
     for (let i = 0; i < words.length; i += HAND_OVER_WORDS) words[i] = seed + i
   },
-  read: (payload) => {
+  read: (memory, begin, end) => {
     let sum = 0
-    for (let i = 0; i + 4 <= payload.length; i += 4 * HAND_OVER_WORDS)
-      sum = (sum + wordAt(payload, i)) | 0
+    for (let i = begin; i + 4 <= end; i += 4 * HAND_OVER_WORDS) sum = (sum + wordAt(memory, i)) | 0
     return sum
   },
   expected: (bytes, seed) => {
@@ -161,9 +159,15 @@ export class PayloadCheck {
   }
 
   right(payload: Uint8Array, seed: number): boolean {
+    return this.rightAt(payload, 0, payload.length, seed)
+  }
+
+  /** Of one that lies somewhere in `memory`. */
+  rightAt(memory: Uint8Array, offset: number, length: number, seed: number): boolean {
     const work = this.#work
     const bytes = this.#bytes
-    return payload.length === bytes && work.read(payload) === work.expected(bytes, seed)
+    const expected = work.expected(bytes, seed)
+    return length === bytes && work.read(memory, offset, offset + length) === expected
   }
 }
 
@@ -224,7 +228,7 @@ export class Answerer {
 
   /** Overwritten by the next call. */
   answer(request: Uint8Array): Uint8Array {
-    const digest = this.#work.read(request)
+    const digest = this.#work.read(request, 0, request.length)
     return Number.isNaN(digest) ? this.#answer.bytes.fill(0) : this.#answer.fill(digest)
   }
 }

@@ -161,6 +161,7 @@ function bouts(quick: boolean): Bout[] {
     { ...everybody, case: 'pipelined', inFlight: 64 },
     { ...everybody, case: 'dispatch' },
     { ...base, case: 'dispatch', variant: 'publish-each' },
+    { ...base, case: 'dispatch', variant: 'offset' },
     { ...base, case: 'dispatch', variant: 'in-place' },
     ...bandwidths(64 * KIB, 'hand-over'),
     ...zeroCopies(MIB),
@@ -316,7 +317,10 @@ function isUsual(task: Task, subject: Subject): boolean {
     case 'pipelined':
     case 'dispatch':
     case 'idle-cpu':
-      return task.variant === undefined || (subject.kind === 'sides' && task.variant !== 'in-place')
+      return (
+        task.variant === undefined ||
+        (subject.kind === 'sides' && (task.variant === 'paced' || task.variant === 'publish-each'))
+      )
     default:
       return false
   }

@@ -87,6 +87,8 @@ export interface ClientSide {
   requestCallback?(payload: Uint8Array, done: (answer: Uint8Array) => void): void
   /** Makes the server's feed start; each payload is the receiver's own. */
   subscribe?(onPayload: (payload: Uint8Array) => void): void
+  /** The same, each payload a part of `memory` until `use` returns. */
+  subscribeTransient?(use: (memory: Uint8Array, offset: number, length: number) => void): void
   /**
    * Makes the server's feed start, the first time; blocks until the next message, which is lent to
    * `use` where it lies.

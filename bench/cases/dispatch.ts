@@ -17,7 +17,7 @@ import {
 
 export const dispatch: ClientCase = {
   about:
-    'messages from the server to one client, unasked, payloads owned by the receiver; in-place: read where they lie',
+    'messages from the server to one client, unasked, payloads owned by the receiver; offset: in memory used again; in-place: where they lie',
   run: (task, connect, { cpu }) =>
     withConnection(connect, (side) =>
       task.variant === 'in-place'
@@ -40,7 +40,6 @@ export function measureDispatches(
   side: ClientSide,
   cpu: CpuMeter,
 ): Promise<Measurement> {
-  const subscribe = required(side.subscribe, 'subscribe').bind(side)
   const samples = new Samples()
   const check = new PayloadCheck(task.payloadBytes, task.touch)
   const perSample = messagesPerSample(task.payloadBytes)
@@ -53,9 +52,9 @@ export function measureDispatches(
     let warm = last + task.warmupMs
     const end = warm + task.durationMs
     let over = false
-    subscribe((payload) => {
+    const receive = (memory: Uint8Array, offset: number, length: number): void => {
       if (over) return
-      if (!check.right(payload, seed)) wrong++
+      if (!check.rightAt(memory, offset, length, seed)) wrong++
       seed = (seed + 1) | 0
       if (--untilSample !== 0) return
       untilSample = perSample
@@ -73,7 +72,13 @@ export function measureDispatches(
         const use = cpu.end()
         resolve(measurementOf(samples, samples.count * perSample, now - begin, wrong, use))
       }
-    })
+    }
+    if (task.variant === 'offset')
+      required(side.subscribeTransient, 'subscribeTransient').call(side, receive)
+    else
+      required(side.subscribe, 'subscribe').call(side, (payload) =>
+        receive(payload, 0, payload.length),
+      )
   })
 }
 

@@ -134,6 +134,10 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
       connection.on('dispatch', (message) => onPayload(message.payload))
       subscribe()
     },
+    subscribeTransient: (use) => {
+      connection.transientDispatches(use)
+      subscribe()
+    },
     receiveInPlace: (use) => {
       if (!subscribed) subscribe()
       subscribed = true
