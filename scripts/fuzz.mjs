@@ -25,6 +25,7 @@ import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { plant } from './mutants.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 process.chdir(root)
@@ -92,16 +93,9 @@ function build() {
       { stdio: ['ignore', options.json ? 2 : 1, 2] },
     ).status === 0
   if (!make(...targets.map((target) => `../../build/fuzz/${target}`))) return false
-  for (const { name, target, file, from, to } of mutants) {
-    const source = readFileSync(`native/src/${file}.cc`, 'utf8')
-    if (source.split(from).length !== 2) {
-      console.error(`${name}: native/src/${file}.cc does not say so once, and once only: ${from}`)
-      return false
-    }
-    const path = `build/fuzz/mutants/${name}/${file}.cc`
-    const mutated = source.replace(from, () => to)
-    mkdirSync(dirname(path), { recursive: true })
-    if (!existsSync(path) || readFileSync(path, 'utf8') !== mutated) writeFileSync(path, mutated)
+  for (const mutant of mutants) {
+    const { name, target, file } = mutant
+    if (!plant(mutant, `build/fuzz/mutants/${name}`)) return false
     if (!make('mutant', `MUTANT=${name}`, `FILE=${file}`, `TARGET=${target}`)) return false
   }
   return true
