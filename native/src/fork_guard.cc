@@ -19,7 +19,8 @@ static_assert(Word::is_always_lock_free);
 constinit std::atomic<Word*> page{nullptr};
 constinit Word generations{0};
 
-// nullptr where the kernel has no MADV_WIPEONFORK (before 4.14): then the process id is the token.
+// nullptr where the kernel has no MADV_WIPEONFORK (before 4.14), or no memory: then the process id
+// is the token.
 Word* Page() {
   // ORDER fork-page (acquire; pairs with acq_rel in Page): the page's advice was given before its
   // address is seen; otherwise a guard could be made in a page that survives a fork.
@@ -43,25 +44,21 @@ Word* Page() {
 
 }  // namespace
 
-ForkGuard::ForkGuard() {
-  Word* word = Page();
-  if (word == nullptr) {
+ForkGuard::ForkGuard() : word_(Page()) {
+  if (word_ == nullptr) {
     token_ = static_cast<unsigned>(getpid());
     return;
   }
   // The word guards no other memory: relaxed is enough for all of its accesses.
-  token_ = word->load(std::memory_order_relaxed);
+  token_ = word_->load(std::memory_order_relaxed);
   if (token_ != 0) return;
   const unsigned next = generations.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (word->compare_exchange_strong(token_, next, std::memory_order_relaxed)) token_ = next;
+  if (word_->compare_exchange_strong(token_, next, std::memory_order_relaxed)) token_ = next;
 }
 
 bool ForkGuard::forked() const {
-  // Relaxed: whoever made this guard, in whichever thread, has handed it over with an ordering of
-  // its own, and the page was there before the guard.
-  Word* word = page.load(std::memory_order_relaxed);
-  if (word == nullptr) return token_ != static_cast<unsigned>(getpid());
-  return token_ != word->load(std::memory_order_relaxed);
+  if (word_ == nullptr) return token_ != static_cast<unsigned>(getpid());
+  return token_ != word_->load(std::memory_order_relaxed);
 }
 
 }  // namespace coroipc

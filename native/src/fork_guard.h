@@ -4,6 +4,8 @@
 #ifndef COROIPC_SRC_FORK_GUARD_H
 #define COROIPC_SRC_FORK_GUARD_H
 
+#include <atomic>
+
 namespace coroipc {
 
 class ForkGuard {
@@ -12,6 +14,9 @@ class ForkGuard {
   bool forked() const;  // true in a child of the process that made this guard
 
  private:
+  // nullptr: there was no page, and the token is the process id. A page made later is not this
+  // guard's.
+  std::atomic<unsigned>* word_;
   unsigned token_;
 };
 
