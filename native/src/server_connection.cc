@@ -171,8 +171,8 @@ Status coroipcs_connection::Establish() {
   if (status == COROIPC_OK) {
     const coroipc_setup_reply reply = coroipc::MakeSetupReply(COROIPC_OK, terms_, id_, server.id);
     status = coroipc::SendMessage(socket_.get(), &reply, sizeof reply, fd.get(), true);
-    // Its socket is empty in this direction, so AGAIN is as good as gone.
-    if (status == COROIPC_AGAIN) status = COROIPC_PEER_DEAD;
+    // Its socket is empty in this direction: what is short is the kernel's memory.
+    if (status == COROIPC_AGAIN) status = COROIPC_NO_MEMORY;
   }
   if (status != COROIPC_OK) {
     control_ = nullptr;
