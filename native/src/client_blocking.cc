@@ -362,13 +362,14 @@ Status coroipcc_connection::NextDispatch(int32_t timeout_ms, coroipcc_dispatch* 
     coroipc_record header;
     const uint8_t* payload = nullptr;
     if (phase_ == Phase::kEnded && status_ == COROIPC_PROTOCOL) return false;
-    const Status status = in_[kDispatch].Peek(&header, &payload);
+    Status status = in_[kDispatch].Peek(&header, &payload);
     if (status == COROIPC_AGAIN) return false;
     coroipc_buffer* held = nullptr;
     uint32_t bytes = 0, offset = 0;
-    if (status != COROIPC_OK || header.kind != COROIPC_RECORD_DISPATCH ||
-        Resolve(header, &payload, &bytes, &held, &offset) != COROIPC_OK) {
-      if (phase_ == Phase::kOpen) End(COROIPC_PROTOCOL);
+    if (status == COROIPC_OK && header.kind != COROIPC_RECORD_DISPATCH) status = COROIPC_PROTOCOL;
+    if (status == COROIPC_OK) status = Resolve(header, &payload, &bytes, &held, &offset);
+    if (status != COROIPC_OK) {
+      if (phase_ == Phase::kOpen) End(status);
       return false;
     }
     dispatch->id = header.id;

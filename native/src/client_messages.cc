@@ -201,8 +201,8 @@ coroipcc_connection::Taken coroipcc_connection::DeliverResponse(const coroipc_re
   }
   coroipc_buffer* buffer = nullptr;
   uint32_t bytes = 0, offset = 0;
-  if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK)
-    return Fail(COROIPC_PROTOCOL);
+  if (const Status found = Resolve(header, &payload, &bytes, &buffer, &offset); found != COROIPC_OK)
+    return Fail(found);
   if (phase_ != Phase::kOpen) return Taken::kFailed;
   if (pending.wants == Wants::kLate) {
     if (slot < requests_in_flight_) {
@@ -283,8 +283,8 @@ coroipcc_connection::Taken coroipcc_connection::DeliverDispatch(const coroipc_re
                                                                 coroipc::Sink& sink) {
   coroipc_buffer* buffer = nullptr;
   uint32_t bytes = 0, offset = 0;
-  if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK)
-    return Fail(COROIPC_PROTOCOL);
+  if (const Status found = Resolve(header, &payload, &bytes, &buffer, &offset); found != COROIPC_OK)
+    return Fail(found);
   coroipc_entry row = Row(COROIPC_KIND_DISPATCH);
   row.id = header.id;
   row.sequence = header.sequence;
@@ -323,8 +323,9 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
     status = header.status == COROIPC_TOO_LARGE || header.status == COROIPC_NO_MEMORY
                  ? static_cast<Status>(header.status)
                  : COROIPC_LIMIT;
-  } else if (Resolve(header, &payload, &bytes, &buffer, &offset) != COROIPC_OK || offset != 0) {
-    return Fail(COROIPC_PROTOCOL);
+  } else if (const Status found = Resolve(header, &payload, &bytes, &buffer, &offset);
+             found != COROIPC_OK || offset != 0) {
+    return Fail(found != COROIPC_OK ? found : COROIPC_PROTOCOL);
   }
   const uint32_t slot = coroipc::SlotOf(header.correlation);
   const uint16_t generation = coroipc::GenerationOf(header.correlation);
