@@ -213,11 +213,15 @@ for (const sanitizer of ['asan', 'tsan']) {
     UBSAN_OPTIONS: 'print_stacktrace=1',
   })
 }
-// Here and not in the test, whose time is limited; without clang the test says so.
-if ((everything || options.js) && !options['no-build'] && tests(/fuzz\.test\.ts$/).length > 0) {
-  const fuzz = spawnSync(process.execPath, ['scripts/fuzz.mjs', '--build'], { stdio: 'inherit' })
-  if (![0, 77].includes(fuzz.status))
-    total.failed.push({ name: 'fuzz targets: build', details: '' })
+// Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
+for (const name of ['fuzz', 'sweep']) {
+  const wanted = tests(/\.test\.ts$/, `test/${name}`).length > 0
+  if (!(everything || options.js) || options['no-build'] || !wanted) continue
+  const built = spawnSync(process.execPath, [`scripts/${name}.mjs`, '--build'], {
+    stdio: 'inherit',
+  })
+  if (![0, 77].includes(built.status))
+    total.failed.push({ name: `${name} programs: build`, details: '' })
 }
 if (everything || options.models) await runModels()
 if (everything || options.js) await runScripts(tests(/\.test\.ts$/))
