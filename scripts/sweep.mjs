@@ -13,7 +13,7 @@
 //   --build         builds and does nothing else; --no-build: the other way round
 //   --json          the result as one line for test/sweep/sweep.test.ts
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -92,12 +92,14 @@ class Program {
     this.child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'ignore'] })
     createInterface({ input: this.child.stdout }).on('line', (line) => this.#take(line))
     this.ended = new Promise((resolve) => {
-      this.child.on('error', (error) => resolve({ code: error.message }))
-      this.child.on('close', (code, signal) => resolve({ code, signal }))
-    }).then(({ code, signal }) => {
-      stillRunning.delete(this)
-      this.#announce()
-      this.code = signal ?? code
+      const end = (code) => {
+        stillRunning.delete(this)
+        this.code = code
+        this.#announce()
+        resolve()
+      }
+      this.child.on('error', (error) => end(error.message))
+      this.child.on('close', (code, signal) => end(signal ?? code))
     })
   }
 
@@ -142,7 +144,12 @@ async function session({ victim, through = [], args = [], own = [], programs = {
     const program = new Program([
       ...before,
       programs[role] ?? `build/sweep/${role}`,
-      ...['--name', `${place}.sock`, '--ledger', ledger, ...args, ...after],
+      '--name',
+      `${place}.sock`,
+      '--ledger',
+      ledger,
+      ...args,
+      ...after,
     ])
     running.push(program)
     return program
@@ -160,13 +167,15 @@ async function session({ victim, through = [], args = [], own = [], programs = {
   await Promise.race([server.listening, server.ended])
   const client = startOne('client')
   await client.ended
-  let next
-  // Where the server's calls fail it may be the witness that meets it: the one after that does not.
-  for (let i = victim === 'server' ? 2 : 1; witness && server.code === undefined && i > 0; i--) {
-    next = start('client', [], ['--witness'])
+  const witnessed = async () => {
+    if (!witness || server.code !== undefined) return undefined
+    const next = start('client', [], ['--witness'])
     await next.ended
-    if (next.failure === undefined) break
+    return next
   }
+  let next = await witnessed()
+  // Where the server's calls fail it may be the witness that meets it: the one after that does not.
+  if (next?.failure !== undefined && victim === 'server') next = await witnessed()
   server.signal('SIGTERM')
   await server.ended
   clearTimeout(hang)
@@ -203,26 +212,26 @@ function report(name, { wrong, said }) {
 
 const STEP = 'build/sweep/step'
 const SLEEP = ['--wait', 'sleep'] // who looks for a moment runs another number of instructions each time
+// The share is of the points.
 const sections = [
-  // victim, section, what both are told, share of the points
-  ['client', 'connect', [], 6],
-  ['client', 'put', ['--small'], 8],
-  ['client', 'call', ['--small'], 4],
-  ['client', 'get', ['--small'], 5],
-  ['client', 'large', [], 1],
-  ['client', 'close', ['--small'], 4],
-  ['server', 'listen', ['--small'], 2],
-  ['server', 'accept', ['--small'], 5],
-  ['server', 'serve', ['--small', '--closer', 'server'], 3],
-  ['server', 'large', ['--closer', 'server'], 0.5],
-  ['server', 'close', ['--small', '--closer', 'server'], 4],
-].map(([victim, section, args, share]) => ({
-  name: `${victim}:${section}`,
-  victim,
-  // One mark on the server's side: with segments or without.
-  own: ['--section', victim === 'server' && section === 'large' ? 'serve' : section],
-  args: [...args, ...SLEEP],
+  { name: 'client:connect', share: 6 },
+  { name: 'client:put', share: 8, args: ['--small'] },
+  { name: 'client:call', share: 4, args: ['--small'] },
+  { name: 'client:get', share: 5, args: ['--small'] },
+  { name: 'client:large', share: 1 },
+  { name: 'client:close', share: 4, args: ['--small'] },
+  { name: 'server:listen', share: 2, args: ['--small'] },
+  { name: 'server:accept', share: 5, args: ['--small'] },
+  { name: 'server:serve', share: 3, args: ['--small', '--closer', 'server'] },
+  // The same section, in a session with segments.
+  { name: 'server:large', share: 0.5, section: 'serve', args: ['--closer', 'server'] },
+  { name: 'server:close', share: 4, args: ['--small', '--closer', 'server'] },
+].map(({ name, share, section, args = [] }) => ({
+  name,
   share,
+  victim: name.split(':')[0],
+  own: ['--section', section ?? name.split(':')[1]],
+  args: [...args, ...SLEEP],
 }))
 
 /** Kills after `steps` instructions of a section: what is wrong, and when the survivor knew. */
@@ -369,17 +378,15 @@ async function sweepCalls() {
     let left = 0
     for (const [call, { before }] of calls ?? []) {
       // Until there is no n-th one any more; `jobs` at a time, so some of the last ones are beyond it.
+      let n = before
       let over = false
-      function* numbers() {
-        for (let n = before + 1; !over; n++) yield n
-      }
-      const iterator = numbers()
       const worker = async () => {
-        for (let { value, done } = iterator.next(); !done; { value, done } = iterator.next()) {
+        while (!over) {
           if (performance.now() > giveUpAt) {
             left++
             return
           }
+          const value = ++n
           const run = await underStrace(
             victim,
             call,
@@ -512,8 +519,8 @@ async function sweepErrors() {
     await each(cases, async ([expected, error, call]) => {
       const sum = sums[expected]
       const counted = calls.get(call)
-      if (counted === undefined) return void sum.absent.push(`${call} ${error}`)
-      for (let n = counted.before + 1; performance.now() < giveUpAt; n++) {
+      if (counted === undefined) sum.absent.push(`${call} ${error}`)
+      for (let n = (counted?.before ?? Infinity) + 1; n < Infinity && performance.now() < giveUpAt; n++) {
         const { wrong, codes, injected } = await failAt(victim, expected, error, call, n)
         sum.wrong.push(...wrong.map((text) => `${call} ${n} ${error}: ${text}`))
         for (const code of codes) sum.codes.add(code)
@@ -582,13 +589,17 @@ async function starve(programs = {}) {
     new Program([
       ...before,
       programs[role] ?? `build/sweep/${role}`,
-      ...['--name', `${place}.sock`, '--ledger', ledgers[ledger], '--injected', ...SLEEP, ...more],
+      '--name',
+      `${place}.sock`,
+      '--ledger',
+      ledgers[ledger],
+      '--injected',
+      ...SLEEP,
+      ...more,
     ])
   // The first client is let in.
-  const server = start('server', 0, [
-    ...['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=accept4'],
-    ...['-e', 'inject=accept4:error=EMFILE:when=2+'],
-  ])
+  const traced = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=accept4', '-e']
+  const server = start('server', 0, [...traced, 'inject=accept4:error=EMFILE:when=2+'])
   await Promise.race([server.listening, server.ended])
   const inside = start('client', 0, [], '--linger', '2500')
   await sleep(300) // connected, and at rest
@@ -697,9 +708,11 @@ const skipped = []
 /** Runs a kind that was asked for, if `missing` says nothing against it. */
 async function run(kind, sweep, missing) {
   if (!chosen(kind)) return
-  if (missing === undefined) return sweep()
-  skipped.push({ name: kind, reason: missing })
-  say(`skipped ${kind}: ${missing}`)
+  if (missing === undefined) await sweep()
+  else {
+    skipped.push({ name: kind, reason: missing })
+    say(`skipped ${kind}: ${missing}`)
+  }
 }
 const noTracing = spawnSync(STEP, ['0', '/bin/true'], { encoding: 'utf8' }).stdout.includes('error')
   ? 'ptrace(2) is not allowed here'

@@ -173,10 +173,12 @@ void Large() {
 int Witness() {
   g_options.timeout_ms = 3000;
   coroipc_status status = Connect(kWitnessed);
-  for (int i = 0; i < 3 && status == COROIPC_OK; ++i)
+  if (status != COROIPC_OK) Violate("connect: %s", coroipc_status_name(status));
+  for (int i = 0; i < 3 && status == COROIPC_OK; ++i) {
     status = coroipcc_request(g_connection, kPing, nullptr, 0, g_options.timeout_ms, nullptr, 0,
                               nullptr);
-  if (status != COROIPC_OK) Violate("the next client: %s", coroipc_status_name(status));
+    if (status != COROIPC_OK) Violate("request %d: %s", i, coroipc_status_name(status));
+  }
   if (g_connection != nullptr) coroipcc_disconnect(g_connection);
   return End();
 }
