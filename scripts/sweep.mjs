@@ -8,7 +8,8 @@
 //   --rounds N      messages of each kind in the sessions whose calls are swept [1]
 //   --seed N        of the choice of instructions; COROIPC_SEED does the same [random]
 //   --minutes N     stops after that long; what was not reached is said
-//   --ledger F      adds the points of this run to those of earlier ones in F, and prints the sum
+//   --ledger F      adds the points of this run to those of earlier ones in F, and prints the sum; calls go on where
+//                   the last run had to stop
 //   --jobs N        sessions at the same time [2, or the number of CPUs]
 //   --build         builds and does nothing else; --no-build: the other way round
 //   --json          the result as one line for test/sweep/sweep.test.ts
@@ -308,23 +309,26 @@ async function sweepInstructions() {
       wrong,
       said: `killed at ${points} of ${whole.steps} instructions${told}`,
     })
-    tally(section.name, points, wrong.length)
+    const { seeds = [] } = sums()[section.name] ?? {}
+    tally(section.name, points, wrong.length, { seeds: [...seeds, seed] })
   }
 }
 
 // -- the sum over several runs ----------------------------------------------------------------------
 
-function tally(name, points, violations) {
+const sums = () =>
+  options.ledger !== undefined && existsSync(options.ledger)
+    ? JSON.parse(readFileSync(options.ledger, 'utf8'))
+    : {}
+
+function tally(name, points, violations, where) {
   if (options.ledger === undefined) return
-  const sum = existsSync(options.ledger) ? JSON.parse(readFileSync(options.ledger, 'utf8')) : {}
-  const before = sum[name] ?? { points: 0, violations: 0, seeds: [] }
-  sum[name] = {
-    points: before.points + points,
-    violations: before.violations + violations,
-    seeds: [...before.seeds, seed],
-  }
-  writeFileSync(options.ledger, `${JSON.stringify(sum, null, 2)}\n`)
-  say(`     in all ${sum[name].points} points, ${sum[name].violations} violations`)
+  const all = sums()
+  const before = all[name] ?? { points: 0, violations: 0 }
+  const sum = { points: before.points + points, violations: before.violations + violations }
+  all[name] = { ...before, ...sum, ...where }
+  writeFileSync(options.ledger, `${JSON.stringify(all, null, 2)}\n`)
+  say(`     ${name}: in all ${sum.points} points, ${sum.violations} violations`)
 }
 
 // -- every system call ------------------------------------------------------------------------------
@@ -377,9 +381,11 @@ async function sweepCalls() {
     let points = 0
     let left = 0
     for (const [call, { before }] of calls ?? []) {
-      // Until there is no n-th one any more; `jobs` at a time, so some of the last ones are beyond it.
-      let n = before
-      let over = false
+      // Until there is no n-th one any more; `jobs` at a time, so some of the last ones are beyond it. A ledger says where
+      // an earlier run had to stop.
+      const name = `${victim} ${call}, ${options.rounds} rounds`
+      let { n = before, over = false } = sums()[name] ?? {}
+      const already = { points, wrong: wrong.length }
       const worker = async () => {
         while (!over) {
           if (performance.now() > giveUpAt) {
@@ -398,9 +404,12 @@ async function sweepCalls() {
           else over = true
         }
       }
+      const fresh = !over
       await Promise.all(Array.from({ length: Number(options.jobs) }, worker))
+      if (fresh && n > before)
+        tally(name, points - already.points, wrong.length - already.wrong, { n, over })
     }
-    if (points === 0) wrong.push('nobody was killed')
+    if (points === 0 && options.ledger === undefined) wrong.push('nobody was killed')
     report(`${victim}: system calls`, {
       wrong,
       said: `killed at each of ${points} calls of ${calls?.size ?? 0} kinds${left > 0 ? ', stopped before the last' : ''}`,
@@ -520,7 +529,11 @@ async function sweepErrors() {
       const sum = sums[expected]
       const counted = calls.get(call)
       if (counted === undefined) sum.absent.push(`${call} ${error}`)
-      for (let n = (counted?.before ?? Infinity) + 1; n < Infinity && performance.now() < giveUpAt; n++) {
+      for (
+        let n = (counted?.before ?? Infinity) + 1;
+        n < Infinity && performance.now() < giveUpAt;
+        n++
+      ) {
         const { wrong, codes, injected } = await failAt(victim, expected, error, call, n)
         sum.wrong.push(...wrong.map((text) => `${call} ${n} ${error}: ${text}`))
         for (const code of codes) sum.codes.add(code)
