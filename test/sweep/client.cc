@@ -171,7 +171,7 @@ void Large() {
 }
 
 int Witness() {
-  g_options.timeout_ms = 3000;
+  g_options.timeout_ms = g_options.lost ? 3000 : 10000;
   coroipc_status status = Connect(kWitnessed);
   if (status != COROIPC_OK) Violate("connect: %s", coroipc_status_name(status));
   for (int i = 0; i < 3 && status == COROIPC_OK; ++i) {
