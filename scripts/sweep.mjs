@@ -739,6 +739,11 @@ await run('errors', sweepErrors, noStrace)
 await run('calls', sweepCalls, noStrace)
 await run('instructions', sweepInstructions, noTracing)
 
+if (performance.now() > giveUpAt) {
+  skipped.push({ name: 'the rest of the sweep', reason: `${options.minutes} minutes were over` })
+  say(`skipped the rest: ${options.minutes} minutes were over`)
+}
+
 const bad = results.filter(({ ok }) => !ok)
 if (options.json) console.log(JSON.stringify({ seed, results, skipped }))
 else console.log(`${results.length - bad.length} held, ${bad.length} did not`)
