@@ -52,6 +52,7 @@ const giveUpAt = performance.now() + Number(options.minutes) * 60_000
 const say = (line) => options.json || console.log(line)
 
 const HANG_MS = 30_000 // longer than any deadline of a session
+const SLOW_MS = 100_000 // what a victim may take that goes step by step on a busy machine
 const LEDGER_BYTES = 4096
 const JUST_THE_PROGRAM = 78 // kOutside of session.h
 const directory = mkdtempSync(join(tmpdir(), 'coroipc-sweep-'))
@@ -136,7 +137,15 @@ let sessions = 0
  * A server and a client, one of them the victim, which runs under `through`. Then, if asked for, a witness: another client
  * that looks whether the server still serves. Gives the programs that ran, and what is wrong with any of them.
  */
-async function session({ victim, through = [], args = [], own = [], programs = {}, witness }) {
+async function session({
+  victim,
+  through = [],
+  args = [],
+  own = [],
+  programs = {},
+  witness,
+  more = 0,
+}) {
   const place = join(directory, String(sessions++))
   const ledger = `${place}.ledger`
   writeFileSync(ledger, Buffer.alloc(LEDGER_BYTES))
@@ -163,7 +172,7 @@ async function session({ victim, through = [], args = [], own = [], programs = {
       program.signal('SIGKILL')
       program.child.kill('SIGKILL')
     }
-  }, HANG_MS)
+  }, HANG_MS + more)
   const server = startOne('server')
   await Promise.race([server.listening, server.ended])
   const client = startOne('client')
@@ -232,7 +241,7 @@ const sections = [
   share,
   victim: name.split(':')[0],
   own: ['--section', section ?? name.split(':')[1]],
-  args: [...args, ...SLEEP],
+  args: [...args, ...SLEEP, '--timeout', String(SLOW_MS)],
 }))
 
 /** Kills after `steps` instructions of a section: what is wrong, and when the survivor knew. */
@@ -244,6 +253,7 @@ async function killAt({ victim, own, args }, steps, programs) {
     own,
     programs,
     witness: victim === 'client',
+    more: Math.min(steps, SLOW_MS), // 1 ms a step
   })
   const { server, client, survivor, dead, wrong } = run
   const { step } = dead
