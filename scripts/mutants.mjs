@@ -1,18 +1,25 @@
 // Mutants of the core: a table of mistakes, each a text in native/src and what takes its place. The core itself has no switch
-// for them, so that it reads as it is.
+// for them, so that it reads as it is. A text that is not there once, and once only, has moved: that is said, not passed over.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 
-/** Writes `file` with its mistake into `place`; false, and says so, when the text does not stand there exactly once. */
-export function plant({ name, file, from, to }, place) {
-  const source = readFileSync(`native/src/${file}.cc`, 'utf8')
-  if (source.split(from).length !== 2) {
-    console.error(`${name}: native/src/${file}.cc does not say so once, and once only: ${from}`)
+/** The source of `file` with its mistake; or `why` there is none. */
+export function mutate(file, { name, from, to }) {
+  const source = readFileSync(file, 'utf8')
+  if (source.split(from).length !== 2)
+    return { why: `${name}: ${file} does not say so once, and once only: ${from}` }
+  return { source: source.replace(from, () => to) }
+}
+
+/** Writes `mutant.file` with its mistake into `place`; false, and says so, when there is none. */
+export function plant(mutant, place) {
+  const { source, why } = mutate(`native/src/${mutant.file}.cc`, mutant)
+  if (why !== undefined) {
+    console.error(why)
     return false
   }
-  const path = `${place}/${file}.cc`
-  const mutated = source.replace(from, () => to)
+  const path = `${place}/${mutant.file}.cc`
   mkdirSync(dirname(path), { recursive: true })
-  if (!existsSync(path) || readFileSync(path, 'utf8') !== mutated) writeFileSync(path, mutated)
+  if (!existsSync(path) || readFileSync(path, 'utf8') !== source) writeFileSync(path, source)
   return true
 }

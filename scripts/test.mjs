@@ -1,4 +1,4 @@
-// Runs the tests: native programs, the models of the protocol, emitted TypeScript, the system tests on other Node.js versions.
+// Runs the tests: native programs, the models of the protocol, the core under relacy, emitted TypeScript, the system tests on other Node.js versions.
 // Each is a program that writes TAP, by check.h or by tap, and gets a process group of its own and a time limit:
 // a crash or a hang is a failure with a name, and leaves no process behind. (tap's own runner also works,
 // `npx tap build/test/ipcs/server.test.js`; but after a file that hangs it loses the result of the next one.)
@@ -168,6 +168,17 @@ const runModels = () =>
       ),
   )
 
+const runRelacy = () =>
+  runEach(tests(/mutants\.json$/, 'test/relacy'), (name) =>
+    runTest(
+      name,
+      process.execPath,
+      ['scripts/relacy.mjs', '--tap', `${name}.json`],
+      {},
+      5 * timeout_ms,
+    ),
+  )
+
 async function runMatrix() {
   const files = tests(/\.test\.ts$/, 'test/system')
   if (files.length === 0) return
@@ -224,6 +235,7 @@ for (const name of ['fuzz', 'sweep']) {
     total.failed.push({ name: `${name} programs: build`, details: '' })
 }
 if (everything || options.models) await runModels()
+if (everything || options.models) await runRelacy()
 if (everything || options.js) await runScripts(tests(/\.test\.ts$/))
 if (everything || options.matrix) await runMatrix()
 
