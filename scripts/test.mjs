@@ -7,6 +7,7 @@
 //   npm test -- ring system/             only files whose path contains one of these
 //   npm test -- --no-build --jobs=1      options; --native, --models, --js, --matrix choose a part
 //   npm run test:sanitize                native tests under ASan+UBSan, then TSan
+//   npm test -- --addon=asan ipcs/       emitted TypeScript with the addon under ASan+UBSan and LSan (lsan: LSan alone)
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.
 import { spawn, spawnSync } from 'node:child_process'
@@ -16,6 +17,7 @@ import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { addonKinds, SanitizedAddon } from './sanitized-addon.mjs'
 import { Count, countTap } from './tap-count.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -31,15 +33,20 @@ const { values: options, positionals: filters } = parseArgs({
     matrix: { type: 'boolean', default: false },
     asan: { type: 'boolean', default: false },
     tsan: { type: 'boolean', default: false },
+    addon: { type: 'string' },
     // Timing matters to tests that talk across processes: never more of them than CPUs, and never more than two.
     jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
     timeout: { type: 'string', default: '120' },
   },
 })
 const timeout_ms = Number(options.timeout) * 1000
-const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan'].some(
+const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan', 'addon'].some(
   (part) => options[part],
 )
+if (options.addon !== undefined && !addonKinds.includes(options.addon)) {
+  console.error(`--addon is one of ${addonKinds.join(', ')}`)
+  process.exit(1)
+}
 
 /** Sources below test/ whose names match, as paths without extension. */
 function tests(pattern, below = 'test') {
@@ -148,10 +155,33 @@ const runNative = (prefix = '', env = {}) =>
     runTest(join(prefix, name), join('build', prefix, name), [], env),
   )
 
-const runScripts = (names, { node = process.execPath, label = '' } = {}) =>
+const runScripts = (names, { node = process.execPath, label = '', env = {} } = {}) =>
   runEach(names, (name) =>
-    runTest(label + name, node, ['--enable-source-maps', join('build', `${name}.js`)]),
+    runTest(label + name, node, ['--enable-source-maps', join('build', `${name}.js`)], env),
   )
+
+// What measures itself or builds things has nothing to do with the addon, and takes long.
+const withoutAddon = /^test\/(?:fuzz|house|matrix)\//
+
+async function runWithAddon(kind) {
+  const addon = new SanitizedAddon(kind)
+  if (!addon.build()) {
+    total.failed.push({ name: `the addon under ${kind}: build`, details: '' })
+    return
+  }
+  for (const plant of addon.plants)
+    if (!addon.sees(plant))
+      total.failed.push({ name: `${kind}: a planted ${plant} was not seen`, details: '' })
+  addon.clear()
+  const names = tests(/\.test\.ts$/).filter((name) => !withoutAddon.test(name))
+  await runScripts(names, { label: `${kind} `, env: addon.environment() })
+  const count = new Count()
+  const findings = addon.findings()
+  if (findings.length === 0) count.passed++
+  for (const details of findings)
+    count.failed.push({ name: `${kind}: ${details.split('\n')[0]}`, details })
+  finish(`${kind}: no memory error, no leak`, count, 0)
+}
 
 // scripts/models.mjs checks one model and its mutants; memory.pml is a part of others.
 const runModels = () =>
@@ -224,6 +254,7 @@ for (const sanitizer of ['asan', 'tsan']) {
     UBSAN_OPTIONS: 'print_stacktrace=1',
   })
 }
+if (options.addon !== undefined) await runWithAddon(options.addon)
 // Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
 for (const name of ['fuzz', 'sweep']) {
   const wanted = tests(/\.test\.ts$/, `test/${name}`).length > 0
