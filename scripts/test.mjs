@@ -8,6 +8,7 @@
 //   npm test -- --no-build --jobs=1      options; --native, --models, --js, --matrix choose a part
 //   npm run test:sanitize                native tests under ASan+UBSan, then TSan
 //   npm test -- --addon=asan ipcs/       emitted TypeScript with the addon under ASan+UBSan and LSan (lsan: LSan alone)
+//   npm test -- --ci                     everything, and of the sanitizers what takes minutes
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.
 import { spawn, spawnSync } from 'node:child_process'
@@ -34,6 +35,7 @@ const { values: options, positionals: filters } = parseArgs({
     asan: { type: 'boolean', default: false },
     tsan: { type: 'boolean', default: false },
     addon: { type: 'string' },
+    ci: { type: 'boolean', default: false },
     // Timing matters to tests that talk across processes: never more of them than CPUs, and never more than two.
     jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
     timeout: { type: 'string', default: '120' },
@@ -43,6 +45,9 @@ const timeout_ms = Number(options.timeout) * 1000
 const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan', 'addon'].some(
   (part) => options[part],
 )
+// Of the Node suite what shows most of the addon in half a minute; all of it is npm run test:sanitize:node.
+const ciAddonTests = /^test\/(?:addon|ipcc|ipcs)\//
+if (options.ci) Object.assign(options, { asan: true, tsan: true })
 if (options.addon !== undefined && !addonKinds.includes(options.addon)) {
   console.error(`--addon is one of ${addonKinds.join(', ')}`)
   process.exit(1)
@@ -173,7 +178,9 @@ async function runWithAddon(kind) {
     if (!addon.sees(plant))
       total.failed.push({ name: `${kind}: a planted ${plant} was not seen`, details: '' })
   addon.clear()
-  const names = tests(/\.test\.ts$/).filter((name) => !withoutAddon.test(name))
+  const names = tests(/\.test\.ts$/).filter((name) =>
+    options.ci ? ciAddonTests.test(name) : !withoutAddon.test(name),
+  )
   await runScripts(names, { label: `${kind} `, env: addon.environment() })
   const count = new Count()
   const findings = addon.findings()
@@ -255,6 +262,7 @@ for (const sanitizer of ['asan', 'tsan']) {
   })
 }
 if (options.addon !== undefined) await runWithAddon(options.addon)
+else if (options.ci) await runWithAddon('asan')
 // Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
 for (const name of ['fuzz', 'sweep']) {
   const wanted = tests(/\.test\.ts$/, `test/${name}`).length > 0
