@@ -3,14 +3,17 @@
 // docs/internals/fuzzing.md tells what is fuzzed and how.
 //
 //   --seconds N     of fuzzing in all, each job by itself [60]
+//   --executions N  goes on without sanitizers until there were so many, of all targets together [0]
 //   --target T      only this one, and its mutants; may be given several times
 //   --jobs N        targets that run at the same time [1]
 //   --build         builds and does nothing else; --no-build: the other way round
 //   --no-mutants    long runs need not be told again what a short one has shown
+//   --ledger        adds what was run to build/fuzz/ledger.json, and says what is there by now
 //   --keep          puts what was learnt into test/fuzz/corpus, made as small as possible
 //   --json          the result as one line for test/fuzz/fuzz.test.ts
 //
-// What is learnt on the way stays in build/fuzz/corpus, where the next run starts.
+// Targets that need no kernel run twice: under libFuzzer with sanitizers, then bare (volley.cc), for which a third of the
+// seconds is kept. What is learnt on the way stays in build/fuzz/corpus, where the next run starts.
 import { spawn, spawnSync } from 'node:child_process'
 import {
   existsSync,
@@ -33,6 +36,8 @@ process.chdir(root)
 const { values: options } = parseArgs({
   options: {
     seconds: { type: 'string', default: '60' },
+    executions: { type: 'string', default: '0' },
+    ledger: { type: 'boolean', default: false },
     target: { type: 'string', multiple: true, default: [] },
     jobs: { type: 'string', default: '1' },
     build: { type: 'boolean', default: false },
@@ -44,9 +49,17 @@ const { values: options } = parseArgs({
 })
 
 const allTargets = ['ring_reader', 'ring_writer', 'handshake', 'server', 'client', 'api']
+const bareTargets = ['ring_reader', 'ring_writer', 'handshake']
 const unknown = options.target.filter((name) => !allTargets.includes(name))
-if (unknown.length > 0 || !(Number(options.seconds) > 0) || !(Number(options.jobs) > 0)) {
-  console.error(`--target is one of ${allTargets.join(', ')}; --seconds and --jobs are above 0`)
+if (
+  unknown.length > 0 ||
+  !(Number(options.seconds) > 0) ||
+  !(Number(options.executions) >= 0) ||
+  !(Number(options.jobs) > 0)
+) {
+  console.error(
+    `--target is one of ${allTargets.join(', ')}; --seconds, --jobs and --executions are numbers`,
+  )
   process.exit(1)
 }
 const targets = options.target.length > 0 ? options.target : allTargets
@@ -55,9 +68,11 @@ const mutants = JSON.parse(readFileSync('test/fuzz/mutants.json', 'utf8')).filte
 )
 // Long inputs find nothing that short ones do not, and take longer.
 const inputBytes = { ring_reader: 160, ring_writer: 160, handshake: 96, api: 160 }
+const bareBytes = 32
 const mutantSeconds = 60
 const keptMax = 200 // inputs of a target, in the repository
 
+const isBare = (target) => bareTargets.includes(target)
 const filesIn = (directory) => (existsSync(directory) ? readdirSync(directory) : [])
 const say = (line) => options.json || console.log(line)
 
@@ -92,17 +107,19 @@ function build() {
       ],
       { stdio: ['ignore', options.json ? 2 : 1, 2] },
     ).status === 0
-  if (!make(...targets.map((target) => `../../build/fuzz/${target}`))) return false
+  const programs = [...targets, ...targets.filter(isBare).map((target) => `bare/${target}`)]
+  if (!make(...programs.map((program) => `../../build/fuzz/${program}`))) return false
   for (const mutant of mutants) {
     const { name, target, file } = mutant
     if (!plant(mutant, `build/fuzz/mutants/${name}`)) return false
-    if (!make('mutant', `MUTANT=${name}`, `FILE=${file}`, `TARGET=${target}`)) return false
+    const goals = isBare(target) ? ['mutant', 'bare-mutant'] : ['mutant']
+    if (!make(...goals, `MUTANT=${name}`, `FILE=${file}`, `TARGET=${target}`)) return false
   }
   return true
 }
 
 /** Runs a fuzz program; its own words, and how it ended. */
-async function fuzz(program, target, seconds, folders, prefix) {
+async function fuzz(program, seconds, options, folders, prefix) {
   mkdirSync(dirname(prefix), { recursive: true })
   for (const folder of folders) mkdirSync(folder, { recursive: true })
   const started = performance.now()
@@ -111,9 +128,7 @@ async function fuzz(program, target, seconds, folders, prefix) {
     // biome-ignore format: a line for what belongs together
     [
       '-n', '10', program,
-      `-max_total_time=${seconds}`, `-max_len=${inputBytes[target] ?? 512}`,
-      '-rss_limit_mb=1024', '-timeout=10', '-print_final_stats=1',
-      `-artifact_prefix=${prefix}`, ...folders,
+      `-max_total_time=${seconds}`, `-artifact_prefix=${prefix}`, ...options, ...folders,
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   )
@@ -134,6 +149,7 @@ async function fuzz(program, target, seconds, folders, prefix) {
     seconds: (performance.now() - started) / 1000,
     executions: Number(/number_of_executed_units: (\d+)/.exec(said)?.[1] ?? 0),
     input: /Test unit written to (\S+)/.exec(said)?.[1],
+    seed: /^seed: (\d+)/m.exec(said)?.[1],
     why:
       /^.*MUST\(.*$|^.*runtime error: .*$|^SUMMARY: .*$|^.*was left open.*$/m
         .exec(said)?.[0]
@@ -141,56 +157,90 @@ async function fuzz(program, target, seconds, folders, prefix) {
   }
 }
 
-async function runMutant({ name, target, what }) {
-  const program = `build/fuzz/mutants/${name}/${target}`
+const guided = (target) => [
+  `-max_len=${inputBytes[target] ?? 512}`,
+  '-rss_limit_mb=1024',
+  '-timeout=10',
+  '-print_final_stats=1',
+]
+const seedGiven = process.env.COROIPC_FUZZ_SEED
+const bare = (runs) => [
+  `-max_len=${bareBytes}`,
+  ...(seedGiven ? [`-seed=${seedGiven}`] : []),
+  ...(runs === undefined ? [] : [`-runs=${runs}`]),
+]
+
+async function runMutant({ name, target, what }, isBareRun) {
   const place = `build/fuzz/mutants/${name}/`
   // From the repository's corpus, nothing learnt: what is found now is found in every clone.
   rmSync(`${place}learnt`, { recursive: true, force: true })
   const result = await fuzz(
-    program,
-    target,
+    `${place}${isBareRun ? 'bare/' : ''}${target}`,
     mutantSeconds,
+    isBareRun ? bare() : guided(target),
     [`${place}learnt`, `test/fuzz/corpus/${target}`],
     `${place}found-`,
   )
   const found = result.code !== 0 && result.input !== undefined
+  const how = `${name}${isBareRun ? ', bare' : ''}`
   say(
-    `${found ? 'ok  ' : 'FAIL'} mutant ${name.padEnd(24)} ${found ? `found in ${result.seconds.toFixed(1)} s, ${result.executions} executions` : 'was not found'}: ${found ? result.why : what}`,
+    `${found ? 'ok  ' : 'FAIL'} mutant ${how.padEnd(32)} ${found ? `found in ${result.seconds.toFixed(1)} s, ${result.executions} executions` : 'was not found'}: ${found ? result.why : what}`,
   )
   return {
-    name: `mutant ${name}: ${what}`,
+    name: `mutant ${how}: ${what}`,
     ok: found,
     seconds: result.seconds,
     details: result.why,
   }
 }
 
-async function runTarget(target, seconds) {
-  const learnt = `build/fuzz/corpus/${target}`
+async function runTarget(target, seconds, isBareRun, runs) {
+  const program = `build/fuzz/${isBareRun ? 'bare/' : ''}${target}`
   const result = await fuzz(
-    `build/fuzz/${target}`,
-    target,
+    program,
     seconds,
-    [learnt, `test/fuzz/corpus/${target}`],
+    isBareRun ? bare(runs) : guided(target),
+    [`build/fuzz/corpus/${target}`, `test/fuzz/corpus/${target}`],
     `build/fuzz/findings/${target}-`,
   )
   const ok = result.code === 0
+  const name = `${target}${isBareRun ? ', bare' : ''}`
   const rate = Math.round(result.executions / result.seconds)
-  const replay = result.input && `build/fuzz/${target} ${result.input}`
+  const replay = result.input && `${program} ${result.input}`
   say(
-    `${ok ? 'ok  ' : 'FAIL'} ${target.padEnd(12)} ${String(result.executions).padStart(11)} executions  ${String(rate).padStart(7)}/s  ${ok ? 0 : 1} findings`,
+    `${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(18)} ${String(result.executions).padStart(11)} executions  ${String(rate).padStart(7)}/s  ${ok ? 0 : 1} findings${isBareRun ? `  seed ${result.seed}` : ''}`,
   )
   if (!ok) {
     say(`     ${result.why}`)
     say(replay ? `     again: ${replay}` : result.said.trim().replace(/^/gm, '     '))
   }
   return {
-    name: target,
+    name,
     ok,
     executions: result.executions,
     seconds: result.seconds,
     details: ok ? '' : [result.why, replay && `again: ${replay}`].filter(Boolean).join('\n'),
   }
+}
+
+/** Sums over runs, so that a long one can be made of pieces. */
+function addToLedger(results) {
+  const path = 'build/fuzz/ledger.json'
+  const ledger = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {}
+  for (const { name, executions, seconds, ok } of results) {
+    if (executions === undefined) continue
+    const entry = (ledger[name] ??= { executions: 0, seconds: 0, runs: 0, findings: 0 })
+    entry.executions += executions
+    entry.seconds += Math.round(seconds)
+    entry.runs++
+    entry.findings += ok ? 0 : 1
+  }
+  writeFileSync(path, `${JSON.stringify(ledger, undefined, 2)}\n`)
+  const entries = Object.values(ledger)
+  const total = (what) => entries.reduce((sum, entry) => sum + entry[what], 0)
+  say(
+    `${path}: ${total('executions').toExponential(2)} executions in ${total('seconds')} s, ${total('findings')} findings`,
+  )
 }
 
 /** What covers most with least, into the repository. */
@@ -221,18 +271,33 @@ if (!options['no-build'] && !build()) process.exit(1)
 if (options.build) process.exit(0)
 
 const results = []
-if (!options['no-mutants']) for (const mutant of mutants) results.push(await runMutant(mutant))
-const waiting = [...targets]
-const share = Math.max(
-  1,
-  Math.round((Number(options.seconds) * Number(options.jobs)) / targets.length),
-)
+if (!options['no-mutants'])
+  for (const mutant of mutants)
+    for (const isBareRun of isBare(mutant.target) ? [false, true] : [false])
+      results.push(await runMutant(mutant, isBareRun))
+
+const jobs = Number(options.jobs)
+const bareRuns = targets.filter(isBare)
+const wanted = Number(options.executions)
+const seconds = Number(options.seconds) * jobs
+const bareSeconds = bareRuns.length > 0 ? seconds / 3 : 0
+const share = (of, among) => Math.max(1, Math.round(of / among.length))
+const waiting = [
+  ...targets.map((name) => () => runTarget(name, share(seconds - bareSeconds, targets), false)),
+  ...bareRuns.map(
+    (name) => () =>
+      wanted > 0
+        ? runTarget(name, 3600, true, Math.ceil(wanted / bareRuns.length))
+        : runTarget(name, share(bareSeconds, bareRuns), true),
+  ),
+]
 await Promise.all(
-  Array.from({ length: Number(options.jobs) }, async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift())
-      results.push(await runTarget(name, share))
+  Array.from({ length: jobs }, async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
+      results.push(await next())
   }),
 )
+if (options.ledger) addToLedger(results)
 if (options.keep && results.every(({ ok }) => ok)) {
   for (const target of targets) if (!keep(target)) process.exitCode = 1
 }

@@ -160,10 +160,17 @@ const runNative = (prefix = '', env = {}) =>
     runTest(join(prefix, name), join('build', prefix, name), [], env),
   )
 
+// A state space, or so many executions, take as long as the machine makes them: not a hang before five times the usual limit.
+const slow = /^test\/fuzz\//
+const slow_s = 5 * Number(options.timeout)
+
 const runScripts = (names, { node = process.execPath, label = '', env = {} } = {}) =>
-  runEach(names, (name) =>
-    runTest(label + name, node, ['--enable-source-maps', join('build', `${name}.js`)], env),
-  )
+  runEach(names, (name) => {
+    const args = ['--enable-source-maps', join('build', `${name}.js`)]
+    return slow.test(name)
+      ? runTest(label + name, node, args, { ...env, TAP_TIMEOUT: slow_s }, slow_s * 1000)
+      : runTest(label + name, node, args, env)
+  })
 
 // What measures itself or builds things has nothing to do with the addon, and takes long.
 const withoutAddon = /^test\/(?:fuzz|house|matrix)\//
@@ -195,13 +202,12 @@ const runModels = () =>
   runEach(
     tests(/\.pml$/, 'test/models').filter((name) => basename(name) !== 'memory'),
     (name) =>
-      // A state space takes as long as the machine makes it: not a hang before five times the usual limit.
       runTest(
         name,
         process.execPath,
         ['scripts/models.mjs', '--tap', `${name}.pml`],
         {},
-        5 * timeout_ms,
+        slow_s * 1000,
       ),
   )
 
@@ -212,7 +218,7 @@ const runRelacy = () =>
       process.execPath,
       ['scripts/relacy.mjs', '--tap', `${name}.json`],
       {},
-      5 * timeout_ms,
+      slow_s * 1000,
     ),
   )
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "exact.h"
 #include "input.h"
 
 using coroipc::Status;
@@ -19,7 +20,8 @@ void Spoil(const Message& right, Status (*check)(const uint8_t*, size_t)) {
   fuzz::Input& input = fuzz::input;
   size_t count = sizeof right;
   if (input.Chance(4)) count = input.Byte() % (sizeof right + 9);
-  const std::unique_ptr<uint8_t[]> bytes = std::make_unique<uint8_t[]>(count);
+  static fuzz::Exact bytes;
+  bytes.Resize(count);
   std::memcpy(bytes.get(), &right, std::min(count, sizeof right));
   for (uint32_t n = input.Byte() & 3; n != 0 && count >= 4; --n) {
     const uint32_t value = input.Size(COROIPC_RING_BYTES_MAX);

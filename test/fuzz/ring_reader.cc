@@ -25,11 +25,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
     return 0;
   }
   // Where a payload is copied to: no larger than the largest that a record may have.
-  static std::unique_ptr<uint8_t[]> rooms[fuzz::RingMemory::kSizes];
+  static fuzz::Exact rooms[fuzz::RingMemory::kSizes];
   uint32_t room_index = 0;
   while (64u << room_index != capacity) ++room_index;
-  if (rooms[room_index] == nullptr)
-    rooms[room_index] = std::make_unique<uint8_t[]>(capacity / 2 - COROIPC_RECORD_BYTES);
+  if (rooms[room_index].get() == nullptr)
+    rooms[room_index].Resize(capacity / 2 - COROIPC_RECORD_BYTES);
   uint8_t* const room = rooms[room_index].get();
 
   uint32_t written = 0, read = 0;

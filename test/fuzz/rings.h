@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "exact.h"
 #include "input.h"
 #include "ring.h"
 
@@ -26,7 +27,7 @@ class HonestMemory {
 struct RingMemory {
   static constexpr uint32_t kSizes = 7;
   RingMemory() {
-    for (uint32_t i = 0; i < kSizes; ++i) blocks_[i] = std::make_unique<uint8_t[]>(64u << i);
+    for (uint32_t i = 0; i < kSizes; ++i) blocks_[i].Resize(64u << i);
   }
   // Positions start anywhere, near the wrap of 32 bits more often than not.
   void Reset() {
@@ -55,7 +56,7 @@ struct RingMemory {
   uint32_t capacity = 0;
 
  private:
-  std::unique_ptr<uint8_t[]> blocks_[kSizes];
+  Exact blocks_[kSizes];
 };
 
 // The payload of a record by its number: what an honest reader must see.
