@@ -69,7 +69,7 @@ export class SharedBuffer {
    * @param bytes length of the part; to the end if left out
    * @throws RangeError `ERR_COROIPC_INVALID_ARGUMENT` if it does not lie inside the buffer
    */
-  part(offset: number, bytes: number = this.#bytes.length - offset): BufferPart {
+  part(offset: number, bytes?: number): BufferPart {
     return new BufferPart(this, offset, bytes)
   }
 
@@ -98,9 +98,10 @@ export class BufferPart {
   readonly byteLength: number
 
   /** @internal Users call `buffer.part`. */
-  constructor(buffer: SharedBuffer, offset: number, bytes: number) {
+  constructor(buffer: SharedBuffer, offset: number, bytes?: number) {
     if (!Number.isInteger(offset) || offset < 0 || offset > buffer.byteLength)
       throw invalidArgument('offset', `an integer from 0 to ${buffer.byteLength}`, offset)
+    if (bytes === undefined) bytes = buffer.byteLength - offset
     if (!Number.isInteger(bytes) || bytes < 0 || offset + bytes > buffer.byteLength)
       throw invalidArgument('bytes', `an integer from 0 to ${buffer.byteLength - offset}`, bytes)
     this.buffer = buffer

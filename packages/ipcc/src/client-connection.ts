@@ -330,7 +330,7 @@ export class ClientConnection
     resolve: ((outcome: Outcome) => void) | undefined,
     reject: ((error: Error) => void) | undefined,
   ): Pending | undefined {
-    if ((id & ID_MAX) !== id) checkId('id', id)
+    if (typeof id !== 'number' || (id & ID_MAX) !== id) checkId('id', id)
     // What most requests are: some bytes, no options, nothing in their way.
     if (
       options === undefined &&
@@ -535,7 +535,7 @@ export class ClientConnection
   // -- one way --------------------------------------------------------------------------------------
 
   send(id: number, payload?: RequestPayload): boolean {
-    if ((id & ID_MAX) !== id) checkId('id', id)
+    if (typeof id !== 'number' || (id & ID_MAX) !== id) checkId('id', id)
     const bytes = isBytes(payload)
       ? payload
       : payload instanceof SharedBuffer || payload instanceof BufferPart
@@ -800,7 +800,7 @@ export class ClientConnection
   requestSync(id: number, payload: RequestPayload, options: SyncLeaseOptions): Lease
   requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome
   requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome {
-    if ((id & ID_MAX) !== id) checkId('id', id)
+    if (typeof id !== 'number' || (id & ID_MAX) !== id) checkId('id', id)
     let timeoutMs = this.#timeoutMs
     if (options !== undefined) {
       checkRequestSync(options)

@@ -248,9 +248,9 @@ export class ServerConnection<Context>
   ): boolean {
     let id = 0
     if (options !== undefined) {
-      id = options.id ?? 0
+      id = options?.id ?? 0
       // The one check that is made for every message: by hand, and exact only when it fails.
-      if ((id & ID_MAX) !== id || !onlyId(options)) {
+      if (options === null || typeof id !== 'number' || (id & ID_MAX) !== id || !onlyId(options)) {
         checkOptions('options', options, DISPATCH_CHECKS)
       }
     }
