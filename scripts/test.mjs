@@ -173,7 +173,7 @@ const runScripts = (names, { node = process.execPath, label = '', env = {} } = {
   })
 
 // What measures itself or builds things has nothing to do with the addon, and takes long.
-const withoutAddon = /^test\/(?:fuzz|house|matrix)\//
+const withoutAddon = /^test\/(?:fuzz\/fuzz|house\/|matrix\/)/
 
 async function runWithAddon(kind) {
   const addon = new SanitizedAddon(kind)

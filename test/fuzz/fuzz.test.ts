@@ -20,7 +20,8 @@ const run = spawnSync(
     join(root, 'scripts/fuzz.mjs'),
     '--no-build',
     '--json',
-    ...['--seconds', '20', '--executions', '100000000'],
+    '--seconds=20',
+    '--executions=100000000',
   ],
   { encoding: 'utf8', maxBuffer: 1 << 26 },
 )
