@@ -90,7 +90,10 @@ const options = (keys: readonly string[], right: Record<string, fc.Arbitrary<unk
     {
       arbitrary: fc.record(
         Object.fromEntries(
-          keys.map((key) => [key, fc.oneof(right[key] ?? value, key.endsWith('Ms') ? time : value)]),
+          keys.map((key) => [
+            key,
+            fc.oneof(right[key] ?? value, key.endsWith('Ms') ? time : value),
+          ]),
         ),
         { requiredKeys: [] },
       ),

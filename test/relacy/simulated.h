@@ -3,11 +3,12 @@
 // native/src knows of it.
 //
 // Inside namespace coroipc the name std:: means coroipc::std, which is std with three changes:
-// atomic_ref<uint32_t> on a word of a ring is a relacy atomic, and what memcpy, memset and
-// atomic_ref<uint64_t> touch inside the rings is watched for data races, eight bytes at a time. (A
-// record's header is loaded by relaxed atomics only because a hostile writer may be writing;
-// between honest sides even plain accesses must not race, and that is what is checked.) The bytes
-// themselves need no simulation: where nothing races a load has one value to see.
+// atomic_ref<uint32_t> on a word of a ring is a relacy atomic, and what memcpy, memset and any
+// other atomic_ref touch inside the rings is watched for data races, eight bytes at a time. (A
+// record's header is loaded by relaxed atomics only because a hostile writer may be writing, and
+// stored by them for speed; between honest sides even plain accesses must not race, and that is
+// checked.) The bytes themselves need no simulation: where nothing races a load has one value to
+// see.
 //
 // Both sides are threads of relacy and map one memfd twice, as two processes do. A doorbell is a
 // relaxed exchange and orders nothing, though the kernel's socket would: what the protocol needs is
@@ -168,21 +169,40 @@ inline rl::memory_order Order(std::memory_order order) {
 namespace coroipc::std {
 using namespace ::std;
 
+// Of a record, a hint, or something private.
 template <typename Word>
-class atomic_ref;
+class atomic_ref {
+ public:
+  explicit atomic_ref(Word& word) : word_(word) {}
+  Word load(memory_order) const {
+    simulated::memory->Touch(&word_, sizeof word_, false);
+    return word_;
+  }
+  void store(Word value, memory_order) const {
+    simulated::memory->Touch(&word_, sizeof word_, true);
+    word_ = value;
+  }
+
+ private:
+  Word& word_;
+};
 
 template <>
 class atomic_ref<uint32_t> {
  public:
   explicit atomic_ref(uint32_t& word) : word_(simulated::memory->Word(&word)), plain_(word) {}
   uint32_t load(memory_order order) const {
-    if (word_ == nullptr) return plain_;  // a hint
+    if (word_ == nullptr) {
+      simulated::memory->Touch(&plain_, sizeof plain_, false);
+      return plain_;
+    }
     simulated::memory->MayBecomeVisible();
     simulated::memory->BecomeVisible(word_);
     return (*word_)($).load(simulated::Order(order));
   }
   void store(uint32_t value, memory_order order) const {
     if (word_ == nullptr) {
+      simulated::memory->Touch(&plain_, sizeof plain_, true);
       plain_ = value;
     } else if (order == memory_order_relaxed) {
       simulated::memory->StoreLate(word_, value);
@@ -199,19 +219,6 @@ class atomic_ref<uint32_t> {
  private:
   rl::atomic<uint32_t>* word_;
   uint32_t& plain_;
-};
-
-template <>
-class atomic_ref<uint64_t> {
- public:
-  explicit atomic_ref(uint64_t& word) : word_(word) {}
-  uint64_t load(memory_order) const {
-    simulated::memory->Touch(&word_, sizeof word_, false);
-    return word_;
-  }
-
- private:
-  uint64_t& word_;
 };
 
 inline void* memcpy(void* to, const void* from, size_t bytes) {
