@@ -3,7 +3,7 @@
 import { connect, connectSync, type Connection } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
 import t from 'tap'
-import { gauge, settled } from '../support/gauge.js'
+import { Gauge } from '../support/gauge.js'
 import { Peer } from '../support/peer.js'
 import { freshName, left, runtimeDirectory } from '../support/runtime.js'
 import { failure, outcome, pattern, text, until } from '../support/wait.js'
@@ -379,8 +379,8 @@ t.test('server_perms: who may connect is said by authorize, whoever owns the fil
 })
 
 t.test('stress_connections: 5000 connect and disconnect in a row', async (t) => {
-  const before = gauge()
-  const server = gauge(main.peer.pid)
+  const before = await Gauge.read()
+  const server = await Gauge.read({ pid: main.peer.pid })
   // All of them, as in libqb; the limit of time is there to say how far a machine came that is too slow for it.
   const total = 5000
   const limitMs = 90_000
@@ -397,8 +397,8 @@ t.test('stress_connections: 5000 connect and disconnect in a row', async (t) => 
   const counted = (): Promise<number> =>
     main.peer.run(({ state }) => state.server.stats().connectionsTotal)
   t.equal((await counted()) - connectionsTotal, total, 'the server counted them')
-  t.equal(await settled(before), '')
-  t.equal(await settled(server, main.peer.pid), '')
+  t.equal(await before.settled(), '')
+  t.equal(await server.settled(), '')
   using connection = open()
   t.equal(text(connection.requestSync(0, 'x')), 'x')
 })

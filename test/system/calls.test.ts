@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { connect, connectSync } from '@coroipc/ipcc'
 import { type Connection, type Request, Server } from '@coroipc/ipcs'
 import t from 'tap'
-import { gauge, settled } from '../support/gauge.js'
+import { Gauge } from '../support/gauge.js'
 import { Peer, PeerWorker, type Task } from '../support/peer.js'
 import { endedPromptly, timed } from '../support/prompt.js'
 import { Program } from '../support/program.js'
@@ -318,8 +318,8 @@ const blocking = ['requestSync', 'dispatchSync', 'connectSync', 'allocateSync', 
 t.test('terminate() during a blocking call ends the worker and leaves nothing', async (t) => {
   const warm = await PeerWorker.open()
   await warm.end()
-  const before = gauge()
-  const held = gauge(peer.pid)
+  const before = await Gauge.read()
+  const held = await Gauge.read({ pid: peer.pid })
   const open = (): Promise<number> => peer.run(({ state }) => state.server.stats().connections)
   const terminated = async (
     what: (typeof blocking)[number],
@@ -391,8 +391,8 @@ t.test('terminate() during a blocking call ends the worker and leaves nothing', 
       endedPromptly(t, `${what}, ${wait}`, times)
     }
   }
-  t.equal(await settled(before), '', 'this process')
-  t.equal(await settled(held, peer.pid), '', 'the server')
+  t.equal(await before.settled(), '', 'this process')
+  t.equal(await held.settled(), '', 'the server')
 })
 
 t.test('a full socket in blocking mode holds nobody up but its peer', async (t) => {

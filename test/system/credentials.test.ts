@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { connect } from '@coroipc/ipcc'
 import { type Credentials, Server, type ServerOptions } from '@coroipc/ipcs'
 import t, { type Test } from 'tap'
-import { gauge } from '../support/gauge.js'
+import { held } from '../support/gauge.js'
 import { Peer } from '../support/peer.js'
 import { Program } from '../support/program.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
@@ -227,30 +227,30 @@ t.test('authorize: five seconds of silence refuse; others get in meanwhile', asy
 })
 
 t.test('a refused peer has never seen memory: none is made before the verdict', async (t) => {
-  const memory = (pid: number | 'self' = 'self'): number[] => {
-    const { mapping = 0, 'fd memfd': fds = 0 } = gauge(pid)
+  const memory = async (pid?: number): Promise<number[]> => {
+    const { mapping = 0, 'fd memfd': fds = 0 } = await held({ pid })
     return [mapping, fds]
   }
-  const before = memory()
+  const before = await memory()
   const answers: ((verdict: boolean) => void)[] = []
   const { server, name } = await serve({
     authorize: () => new Promise<boolean>((resolve) => void answers.push(resolve)),
   })
   const stranger = Program.start('stranger', 'client', name, 'version', '1')
   await until('the question', () => answers.length === 1)
-  t.strictSame(memory(), before, 'the server has none for it')
-  t.strictSame(memory(stranger.pid), [0, 0], 'nor has the peer')
+  t.strictSame(await memory(), before, 'the server has none for it')
+  t.strictSame(await memory(stranger.pid), [0, 0], 'nor has the peer')
   answers[0]?.(false)
   t.equal(await stranger.end(), 0)
   t.strictSame(stranger.lines, ['said it', 'answered status 5 version 1 fd no'])
-  t.strictSame(memory(), before, 'nor is there any afterwards')
+  t.strictSame(await memory(), before, 'nor is there any afterwards')
   // A welcome one gets it with the verdict.
   const connecting = connect(name, { service: 1 })
   await until('the question', () => answers.length === 2)
-  t.strictSame(memory(), before)
+  t.strictSame(await memory(), before)
   answers[1]?.(true)
   await using connection = await connecting
-  t.equal(memory()[0], (before[0] as number) + 2, 'both sides are in this process')
+  t.equal((await memory())[0], (before[0] as number) + 2, 'both sides are in this process')
   await connection.close()
   await server.close()
   const { server: willing, name: other } = await serve({ authorize: () => true })
