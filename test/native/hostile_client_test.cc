@@ -1,155 +1,15 @@
-// Clients that lie: raw sockets and a mapped segment, written to at will. Each lie ends that one
-// connection with the right code, counted, and an honest client beside it never notices.
+// Clients that lie in several steps, or for a while: raw sockets and a mapped segment, written to
+// at will. Each ends its own connection at most, and an honest client beside it never notices.
+// Single lies, field by field, are in hostile_client_table_test.cc.
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <random>
 
-#include "peers.h"
-#include "server.h"
+#include "hostile.h"
 
-using namespace peers;
-using namespace coroipc;
-
-namespace {
-
-// A server, an honest client, and the check that both are well at the end.
-struct Scene {
-  Scene() { server.options.requests_in_flight = 16; }
-  void Start() {
-    server.Start();
-    REQUIRE(honest.Connect(server.name) == COROIPC_OK);
-    CHECK(honest.Echo());
-  }
-  ~Scene() {
-    CHECK(honest.Echo());
-    honest.Close();
-    CHECK(Eventually([&] { return server.Stats().connections == 0; }));
-    server.StopRunning();
-    // Nothing is charged to anybody any more.
-    for (const auto& [uid, account] : server.server->accounts) {
-      CHECK_EQ(account.bytes, 0u);
-      CHECK_EQ(account.connections, 0u);
-      CHECK_EQ(account.handshakes, 0u);
-    }
-    CHECK_EQ(server.server->established, 0u);
-    CHECK_EQ(server.server->handshakes, 0u);
-  }
-  Server server;
-  Client honest;
-};
-
-// What a lying client did ends its connection with PROTOCOL.
-void CutOff(const char* what, const std::function<void(RawClient&)>& lie) {
-  static Scene* scene = nullptr;
-  if (scene == nullptr) {
-    scene = new Scene;
-    scene->Start();
-  }
-  if (lie == nullptr) {
-    delete scene;
-    scene = nullptr;
-    return;
-  }
-  const uint64_t before = scene->server.Stats().protocol_errors;
-  const size_t ended = scene->server.Ends().size();
-  RawClient liar;
-  REQUIRE(liar.Connect(scene->server.name) == COROIPC_OK);
-  lie(liar);
-  const bool hung_up = liar.HungUp();
-  CHECK(hung_up);
-  const bool counted = Eventually([&] { return scene->server.Ends().size() > ended; });
-  CHECK(counted);
-  const coroipc_status why = counted ? scene->server.Ends().back() : COROIPC_OK;
-  CHECK_EQ(why, COROIPC_PROTOCOL);
-  CHECK_EQ(scene->server.Stats().protocol_errors, before + 1);
-  if (!hung_up || !counted || why != COROIPC_PROTOCOL) printf("# lie: %s\n", what);
-  CHECK_EQ(LoadRelaxed(liar.control->server.server_closed), COROIPC_PROTOCOL);
-  CHECK(scene->honest.Echo());
-}
-void Done() { CutOff(nullptr, nullptr); }
-
-coroipc_record Record(uint8_t kind, uint32_t correlation = 0, uint8_t flags = 0) {
-  coroipc_record record = {};
-  record.kind = kind;
-  record.correlation = correlation;
-  record.flags = flags;
-  return record;
-}
-
-}  // namespace
-
-TEST("impossible positions end the connection") {
-  for (const uint32_t position : {1u, 4u, 0x80000000u, 0u - 8u, 4u << 20}) {
-    CutOff("write position of the request ring", [&](RawClient& c) {
-      StoreSeqCst(c.control->ring[0].write_position, position);
-      c.Bell();
-    });
-    CutOff("read position of the response ring", [&](RawClient& c) {
-      StoreSeqCst(c.control->ring[1].read_position, position);
-      // The server looks at it when it has no room, and that takes a ring full of answers.
-      for (uint32_t i = 0; i < 4000; ++i) {
-        const uint32_t count = 60000;
-        if (c.PutRequest(kFill, i % 16, &count, sizeof count) != COROIPC_OK) break;
-      }
-    });
-  }
-  Done();
-}
-
-TEST("impossible records end the connection") {
-  const uint32_t half = 128u << 10;
-  for (const uint32_t bytes : {half - 23, half, 0x7fffffffu, 0xffffffe8u, 0xffffffffu}) {
-    CutOff("length", [&](RawClient& c) {
-      coroipc_record record = Record(COROIPC_RECORD_REQUEST);
-      record.bytes = bytes;
-      memcpy(c.request_data, &record, sizeof record);
-      StoreSeqCst(c.control->ring[0].write_position, 256u << 10);
-      c.Bell();
-    });
-  }
-  for (uint32_t kind = 0; kind < 256; ++kind) {
-    const bool known = (kind >= COROIPC_RECORD_REQUEST && kind <= COROIPC_RECORD_CANCEL);
-    if (known || (kind > 16 && kind < 250)) continue;
-    CutOff("kind", [&](RawClient& c) {
-      coroipc_record record = Record(static_cast<uint8_t>(kind));
-      record.argument = 77;
-      memcpy(c.request_data, &record, sizeof record);
-      StoreSeqCst(c.control->ring[0].write_position, 24);
-      c.Bell();
-    });
-  }
-  for (const int flag : {2, 4, 64, 128}) {
-    CutOff("flag", [&](RawClient& c) {
-      c.Put(Record(COROIPC_RECORD_REQUEST, 0, static_cast<uint8_t>(flag)), nullptr, 0);
-    });
-    CutOff("flag of a cancel", [&](RawClient& c) {
-      c.Put(Record(COROIPC_RECORD_CANCEL, 0, static_cast<uint8_t>(flag)), nullptr, 0);
-    });
-  }
-  Done();
-}
-
-TEST("slots that do not exist or are in use end the connection") {
-  for (const uint32_t slot : {32u, 33u, 1000u, 65535u}) {
-    CutOff("slot of a request", [&](RawClient& c) { c.PutRequest(kEcho, slot, nullptr, 0); });
-    CutOff("slot of a cancel",
-           [&](RawClient& c) { c.Put(Record(COROIPC_RECORD_CANCEL, slot), nullptr, 0); });
-  }
-  CutOff("slot twice", [&](RawClient& c) {
-    c.PutRequest(kSilent, 3, nullptr, 0);
-    c.PutRequest(kSilent, 3, nullptr, 0);
-  });
-  CutOff("slot twice, other generation", [&](RawClient& c) {
-    c.PutRequest(kSilent, Correlation(3, 1), nullptr, 0);
-    c.PutRequest(kSilent, Correlation(3, 2), nullptr, 0);
-  });
-  CutOff("more in flight than agreed", [&](RawClient& c) {
-    for (uint32_t slot = 0; slot < 17; ++slot) c.PutRequest(kSilent, slot, nullptr, 0);
-  });
-  Done();
-}
+using namespace hostile;
 
 TEST("a cancel of what is not in flight is no error, nor is one of an older generation") {
   Scene scene;
@@ -168,90 +28,6 @@ TEST("a cancel of what is not in flight is no error, nor is one of an older gene
   CHECK_EQ(scene.server.cancels, 0);
   client.Put(Record(COROIPC_RECORD_CANCEL, Correlation(2, 9)), nullptr, 0);
   CHECK(Eventually([&] { return scene.server.cancels == 1; }));
-}
-
-TEST("references to segments that are not there, not given or too short end the connection") {
-  const auto refer = [](RawClient& c, coroipc_segment_reference reference) {
-    c.Put(Record(COROIPC_RECORD_REQUEST, 0, COROIPC_FLAG_SEGMENT), &reference, sizeof reference);
-  };
-  for (const uint32_t index : {0u, 15u, 16u, 64u, 0x80000000u, 0xffffffffu}) {
-    CutOff("index", [&](RawClient& c) { refer(c, {index, 0, 8, 1}); });
-  }
-  CutOff("reference of the wrong size", [&](RawClient& c) {
-    c.Put(Record(COROIPC_RECORD_REQUEST, 0, COROIPC_FLAG_SEGMENT), "12345678", 8);
-  });
-  // With a segment that was really granted.
-  const auto granted = [](RawClient& c) {
-    const uint32_t want = 100000;
-    c.Put(Record(COROIPC_RECORD_SEGMENT_WANT, Correlation(20, 1)), &want, sizeof want);
-    coroipc_record grant = {};
-    std::vector<uint8_t> payload;
-    REQUIRE(c.Take(c.response, &grant, &payload));
-    REQUIRE(grant.kind == COROIPC_RECORD_SEGMENT_GRANT && grant.flags == COROIPC_FLAG_SEGMENT);
-    CHECK_EQ(grant.correlation, Correlation(20, 1));
-    coroipc_segment_reference reference;
-    memcpy(&reference, payload.data(), sizeof reference);
-    CHECK_EQ(reference.bytes, want);
-    return reference;
-  };
-  const uint32_t bytes = 131072;
-  for (const auto& [offset, count] :
-       std::initializer_list<std::pair<uint32_t, uint32_t>>{{bytes, 1},
-                                                            {1, bytes},
-                                                            {0xffffffff, 1},
-                                                            {0xffffffff, 0xffffffff},
-                                                            {0, 0xffffffff},
-                                                            {0x80000000, 0x80000000},
-                                                            {0, (1u << 20) + 1}}) {
-    CutOff("offset and bytes", [&](RawClient& c) {
-      coroipc_segment_reference reference = granted(c);
-      reference.offset = offset;
-      reference.bytes = count;
-      refer(c, reference);
-    });
-  }
-  for (const uint32_t delta : {1u, 0u - 1u}) {
-    CutOff("generation", [&](RawClient& c) {
-      coroipc_segment_reference reference = granted(c);
-      reference.generation += delta;
-      refer(c, reference);
-    });
-  }
-  CutOff("the same segment twice", [&](RawClient& c) {
-    const coroipc_segment_reference reference = granted(c);
-    for (uint32_t slot = 0; slot < 2; ++slot) {
-      c.Put(Record(COROIPC_RECORD_REQUEST, slot, COROIPC_FLAG_SEGMENT), &reference,
-            sizeof reference, slot == 1);
-    }
-  });
-  CutOff("released, then used", [&](RawClient& c) {
-    const coroipc_segment_reference reference = granted(c);
-    coroipc_record release = Record(COROIPC_RECORD_SEGMENT_RELEASE);
-    release.argument = reference.index;
-    c.Put(release, nullptr, 0);
-    refer(c, reference);
-  });
-  CutOff("released twice", [&](RawClient& c) {
-    const coroipc_segment_reference reference = granted(c);
-    coroipc_record release = Record(COROIPC_RECORD_SEGMENT_RELEASE);
-    release.argument = reference.index;
-    c.Put(release, nullptr, 0);
-    c.Put(release, nullptr, 0);
-  });
-  for (const uint32_t index : {0u, 15u, 16u, 63u, 64u, 0xffffffffu}) {
-    CutOff("release of what was never there", [&](RawClient& c) {
-      coroipc_record release = Record(COROIPC_RECORD_SEGMENT_RELEASE);
-      release.argument = index;
-      c.Put(release, nullptr, 0);
-    });
-  }
-  for (const uint32_t count : {0u, 3u, 5u, 8u}) {
-    CutOff("a want of the wrong size", [&](RawClient& c) {
-      const uint64_t want = 0;
-      c.Put(Record(COROIPC_RECORD_SEGMENT_WANT, 20), &want, count);
-    });
-  }
-  Done();
 }
 
 TEST("wants of nothing, of too much and of too many are refused, not punished") {
@@ -309,25 +85,6 @@ TEST("a lie in a record that waits behind good ones ends the connection after th
   CHECK(liar.HungUp());
   CHECK(Eventually([&] { return scene.server.handled == before + 4; }));
   CHECK(scene.server.EndedWith(COROIPC_PROTOCOL));
-}
-
-TEST("anything but a doorbell on the socket ends the connection, and its fds are closed") {
-  for (const size_t count : {size_t{1}, size_t{2}, size_t{16}, size_t{17}, size_t{4096}}) {
-    CutOff("bytes on the socket", [&](RawClient& c) {
-      const std::vector<uint8_t> bytes(count, 2);
-      CHECK(SendWithFds(c.socket, bytes.data(), count, {}));
-    });
-  }
-  const int fds = OpenFds();
-  for (const int many : {1, 2, 16, 253}) {
-    if (FdsAreRefused()) break;
-    CutOff("fds on the socket", [&](RawClient& c) {
-      const uint8_t bell = COROIPC_SOCKET_DOORBELL;
-      CHECK(SendWithFds(c.socket, &bell, 1, std::vector<int>(static_cast<size_t>(many), 0)));
-    });
-  }
-  CHECK(Eventually([&] { return OpenFds() == fds; }));
-  Done();
 }
 
 TEST("no fd reaches a server, where the kernel can keep them out") {
@@ -716,46 +473,6 @@ TEST("who broke the protocol keeps no pages of the server's, however long it has
 
 // -- before the handshake -------------------------------------------------------------------------
 
-TEST("forged setups are refused with their code, and their fds are closed") {
-  Scene scene;
-  scene.Start();
-  const int fds = OpenFds();
-  const auto refused = [&](const void* bytes, size_t count, const std::vector<int>& sent,
-                           coroipc_status expected) {
-    const uint64_t before = scene.server.Stats().connections_refused;
-    RawClient peer;
-    REQUIRE(peer.ConnectSocket(scene.server.name));
-    REQUIRE(SendWithFds(peer.socket, bytes, count, sent));
-    CHECK_EQ(peer.TakeReply(), expected);
-    CHECK(peer.HungUp());
-    CHECK(Eventually([&] { return scene.server.Stats().connections_refused == before + 1; }));
-  };
-  const coroipc_setup_request good = MakeSetupRequest(1, Terms{});
-  uint8_t longer[4096] = {};
-  memcpy(longer, &good, sizeof good);
-  for (const size_t count : {size_t{1}, size_t{7}, size_t{8}, size_t{63}, size_t{65}, size_t{72},
-                             size_t{73}, size_t{4096}}) {
-    refused(longer, count, {}, COROIPC_PROTOCOL);
-  }
-  coroipc_setup_request other = good;
-  other.abi_version = 2;
-  refused(&other, sizeof other, {}, COROIPC_VERSION);
-  other = good;
-  other.features = 1;
-  refused(&other, sizeof other, {}, COROIPC_VERSION);
-  other = good;
-  other.reserved1[5] = 1;
-  refused(&other, sizeof other, {}, COROIPC_PROTOCOL);
-  other = good;
-  other.service = 2;
-  refused(&other, sizeof other, {}, COROIPC_NO_SERVICE);
-  if (!FdsAreRefused()) {
-    refused(&good, sizeof good, {0}, COROIPC_PROTOCOL);
-    refused(&good, sizeof good, std::vector<int>(200, 0), COROIPC_PROTOCOL);
-  }
-  CHECK(Eventually([&] { return OpenFds() == fds; }));
-}
-
 TEST("a uid that waits for its verdict in great number leaves places for others") {
   if (geteuid() != 0) SKIP("needs root, for a second uid");
   Server server;
@@ -791,14 +508,6 @@ TEST("a uid that waits for its verdict in great number leaves places for others"
   waitpid(child, nullptr, 0);
   close(ready[0]);
   close(ready[1]);
-}
-
-TEST("a second setup message ends the connection") {
-  CutOff("setup twice", [](RawClient& c) {
-    const coroipc_setup_request again = MakeSetupRequest(1, Terms{});
-    CHECK(SendWithFds(c.socket, &again, sizeof again, {}));
-  });
-  Done();
 }
 
 TEST("a client that knocks and goes away leaves nothing") {

@@ -378,7 +378,7 @@ class RawClient {
   coroipc_status TakeReply() {
     int fd = -1;
     const ssize_t got = ReceiveWithFd(socket, &reply, sizeof reply, &fd);
-    if (got < 0) return COROIPC_PEER_DEAD;
+    if (got <= 0) return COROIPC_PEER_DEAD;
     const coroipc_status status =
         coroipc::CheckSetupReply(&reply, static_cast<size_t>(got), fd >= 0, &reply);
     if (status == COROIPC_OK) Map(fd);
