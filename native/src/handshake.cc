@@ -119,10 +119,12 @@ Status CheckSetupReply(const void* bytes, size_t count, bool has_fd, coroipc_set
     SetPeerVersion(copy.abi_version);
     return COROIPC_VERSION;
   }
-  if (count != sizeof copy || copy.word_probe != COROIPC_WORD_PROBE ||
-      (copy.features & ~kFeatures) != 0 || !AllZero(copy.reserved, 8)) {
-    return COROIPC_PROTOCOL;
+  if (count != sizeof copy) return COROIPC_PROTOCOL;
+  if (copy.word_probe != COROIPC_WORD_PROBE || (copy.features & ~kFeatures) != 0) {
+    SetPeerVersion(copy.abi_version);
+    return COROIPC_VERSION;
   }
+  if (!AllZero(copy.reserved, 8)) return COROIPC_PROTOCOL;
   if (copy.status != COROIPC_OK) {
     if (has_fd) return COROIPC_PROTOCOL;
     switch (copy.status) {

@@ -233,8 +233,8 @@ TEST("every lie in a reply's numbers is PROTOCOL") {
     return After<Reply>(made, change);
   };
   CHECK_EQ(judge([](Reply* r) { r->magic = 0; }), COROIPC_PROTOCOL);
-  CHECK_EQ(judge([](Reply* r) { r->word_probe = 0x04030201; }), COROIPC_PROTOCOL);
-  CHECK_EQ(judge([](Reply* r) { r->features = 1; }), COROIPC_PROTOCOL);
+  CHECK_EQ(judge([](Reply* r) { r->word_probe = 0x04030201; }), COROIPC_VERSION);
+  CHECK_EQ(judge([](Reply* r) { r->features = 1; }), COROIPC_VERSION);
   CHECK_EQ(judge([](Reply* r) { r->layout ^= 1; }), COROIPC_VERSION);
   for (int i = 0; i < 8; ++i) {
     CHECK_EQ(judge([&](Reply* r) { r->reserved[i] = 1; }), COROIPC_PROTOCOL);
