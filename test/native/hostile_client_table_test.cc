@@ -286,6 +286,45 @@ Lies Positions() {
   return table;
 }
 
+// A small ring full of whole records, so that nothing but the position itself is a lie.
+constexpr uint32_t kWhole = 32;
+void FillWithSends(RawClient& c) {
+  coroipc_record send = Record(COROIPC_RECORD_SEND);
+  send.id = kSilent;
+  send.bytes = kWhole - COROIPC_RECORD_BYTES;
+  for (uint32_t at = 0; at < kSmallRing; at += kWhole)
+    memcpy(c.request_data + at, &send, sizeof send);
+}
+
+Lies PositionsOverRecords() {
+  Lies table;
+  const auto lie = [](uint32_t honest, uint32_t position) {
+    return [=](RawClient& c) {
+      FillWithSends(c);
+      if (honest != 0) {
+        StoreSeqCst(c.control->ring[0].write_position, honest);
+        c.Bell();
+        REQUIRE(Eventually([&] { return LoadSeqCst(c.control->ring[0].read_position) == honest; }));
+      }
+      StoreSeqCst(c.control->ring[0].write_position, position);
+      c.Bell();
+    };
+  };
+  for (const uint32_t ahead : {kWhole, 4 * kWhole, kSmallRing, 1u << 30, 1u << 31}) {
+    table.Add(Named("more than a ring full of records, by", ahead), COROIPC_PROTOCOL,
+              lie(0, kSmallRing + ahead));
+    table.Add(Named("the same after some were read, by", ahead), COROIPC_PROTOCOL,
+              lie(4 * kWhole, 4 * kWhole + kSmallRing + ahead));
+  }
+  for (const uint32_t position : {0u, kWhole, 3 * kWhole, 0u - kWhole}) {
+    table.Add(Named("back over records to", position), COROIPC_PROTOCOL, lie(4 * kWhole, position));
+  }
+  for (const uint32_t position : {1u, 4u, kWhole + 4, 4 * kWhole + 1, kSmallRing - 4}) {
+    table.Add(Named("in the middle of records", position), COROIPC_PROTOCOL, lie(0, position));
+  }
+  return table;
+}
+
 // Read positions of the rings that the server writes: looked at when one of them is full.
 Lies ReadPositions() {
   Lies table;
@@ -407,8 +446,18 @@ Lies Pads() {
       table.Add(Named("pad of", bytes) + where, COROIPC_PROTOCOL,
                 lie(remaining, bytes, remaining + 24));
     }
-    if (remaining > 8)
-      table.Add("pad that is not all there" + where, COROIPC_PROTOCOL, lie(remaining, right, 8));
+    if (remaining > 8) {
+      table.Add("pad that is not all there, before whole records" + where, COROIPC_PROTOCOL,
+                [=](RawClient& c) {
+                  const uint32_t position = AdvanceToEnd(c, remaining);
+                  FillWithSends(c);
+                  coroipc_record pad = Record(COROIPC_RECORD_PAD);
+                  pad.bytes = right;
+                  memcpy(c.request_data + position, &pad, COROIPC_PAD_RECORD_BYTES);
+                  StoreSeqCst(c.control->ring[0].write_position, position + 8);
+                  c.Bell();
+                });
+    }
     table.Add("pad and half a record" + where, COROIPC_PROTOCOL,
               lie(remaining, right, remaining + 8));
     table.Add("pad, then another" + where, COROIPC_PROTOCOL, [=](RawClient& c) {
@@ -803,6 +852,11 @@ TEST("write positions") {
   CHECK(Positions().Judge(EndedOnLargeRings).empty());
   Done();
 }
+TEST("write positions over whole records") {
+  Begin();
+  CHECK(PositionsOverRecords().Judge(EndedOnSmallRings).empty());
+  Done();
+}
 TEST("read positions") {
   Begin();
   CHECK(ReadPositions().Judge(EndedOnSmallRings).empty());
@@ -865,6 +919,7 @@ TEST("there are at least 500 cases, each with a name of its own") {
   names.Add("setup: greed", SetupGreed());
   names.Add("setup: fds", SetupFds());
   names.Add("write positions", Positions());
+  names.Add("positions over records", PositionsOverRecords());
   names.Add("read positions", ReadPositions());
   names.Add("lengths", Lengths());
   names.Add("pads", Pads());

@@ -395,6 +395,41 @@ Lies Positions() {
   return table;
 }
 
+// Rings full of whole records, so that nothing but the position itself is a lie.
+Lies PositionsOverRecords() {
+  Lies table;
+  constexpr uint32_t kWhole = 32;
+  const auto lie = [](uint32_t honest, uint32_t position) {
+    return [=](RawServer& s) {
+      coroipc_record dispatch = Record(COROIPC_RECORD_DISPATCH);
+      dispatch.bytes = kWhole - COROIPC_RECORD_BYTES;
+      for (uint32_t at = 0; at < kRing; at += kWhole)
+        memcpy(s.dispatch_data + at, &dispatch, sizeof dispatch);
+      coroipc_ring_words& words = s.control->ring[2];
+      if (honest != 0) {
+        StoreSeqCst(words.write_position, honest);
+        s.Bell();
+        REQUIRE(Eventually([&] { return LoadSeqCst(words.read_position) == honest; }));
+      }
+      StoreSeqCst(words.write_position, position);
+      s.Bell();
+    };
+  };
+  for (const uint32_t ahead : {kWhole, 4 * kWhole, kRing, 1u << 30, 1u << 31}) {
+    table.Add(Named("more than a ring full of records, by", ahead), COROIPC_PROTOCOL,
+              lie(0, kRing + ahead));
+    table.Add(Named("the same after some were read, by", ahead), COROIPC_PROTOCOL,
+              lie(4 * kWhole, 4 * kWhole + kRing + ahead));
+  }
+  for (const uint32_t position : {0u, kWhole, 3 * kWhole, 0u - kWhole}) {
+    table.Add(Named("back over records to", position), COROIPC_PROTOCOL, lie(4 * kWhole, position));
+  }
+  for (const uint32_t position : {1u, 4u, kWhole + 4, 4 * kWhole + 1, kRing - 4}) {
+    table.Add(Named("in the middle of records", position), COROIPC_PROTOCOL, lie(0, position));
+  }
+  return table;
+}
+
 Lies Kinds() {
   Lies table;
   for (uint32_t kind = 0; kind < 256; ++kind) {
@@ -674,6 +709,10 @@ TEST("positions, lengths and pads") {
   Honest beside;
   CHECK(Positions().Judge(Ended).empty());
 }
+TEST("positions over whole records") {
+  Honest beside;
+  CHECK(PositionsOverRecords().Judge(Ended).empty());
+}
 TEST("kinds, flags and codes") {
   Honest beside;
   CHECK(Kinds().Judge(Ended).empty());
@@ -715,6 +754,7 @@ TEST("there are at least 500 cases, each with a name of its own") {
   names.Add("reply: fds", ReplyFds());
   names.Add("memory", Memory());
   names.Add("positions", Positions());
+  names.Add("positions over records", PositionsOverRecords());
   names.Add("kinds", Kinds());
   names.Add("correlations", Correlations());
   names.Add("answers", AnswerCodes());
