@@ -2,11 +2,11 @@
 //
 //   TEST("a record that fits exactly ends at the last byte") { CHECK_EQ(ring.Used(), 64u); }
 //
-// Include it in one source file a program: it brings main(). Each test prints one line of TAP; the
-// exit code is 0 (all held), 1 (some failed) or 77 (all skipped). Arguments choose the tests whose
-// names contain one of them. CHECK goes on after a failure, REQUIRE ends the program: for what the
-// rest of the test stands on. Checks may be made from any thread; a forked child must leave by
-// _exit().
+// Include it in one source file a program: it brings main(), unless CHECK_OWN_MAIN is defined. Each
+// test prints one line of TAP; the exit code is 0 (all held), 1 (some failed) or 77 (all skipped).
+// Arguments choose the tests whose names contain one of them. CHECK goes on after a failure,
+// REQUIRE ends the program: for what the rest of the test stands on. Checks may be made from any
+// thread; a forked child must leave by _exit().
 #ifndef COROIPC_TEST_CHECK_H_
 #define COROIPC_TEST_CHECK_H_
 
@@ -23,8 +23,9 @@ struct check_test {
 
 static struct check_test* check_first = NULL;
 static struct check_test** check_last = &check_first;
-static const char* check_skipped = NULL;  // the reason, set by the running test
-static int check_failures = 0;            // of the running test
+__attribute__((unused)) static const char* check_skipped =
+    NULL;                       // the reason, set by the running test
+static int check_failures = 0;  // of the running test
 static const char* check_running = "";
 
 static inline void check_add(struct check_test* test) {
@@ -117,6 +118,7 @@ static inline void check_eq(long long a, long long b, const char* file, int line
 }
 #endif
 
+#ifndef CHECK_OWN_MAIN
 int main(int argc, char** argv) {
   int number = 0, failed = 0, skipped = 0;
   setvbuf(stdout, NULL, _IONBF,
@@ -139,5 +141,7 @@ int main(int argc, char** argv) {
   printf("1..%d\n", number);
   return failed ? 1 : number > 0 && skipped == number ? 77 : 0;
 }
+
+#endif  // CHECK_OWN_MAIN
 
 #endif  // COROIPC_TEST_CHECK_H_

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "hostile.h"
+#include "seed.h"
 
 using namespace hostile;
 
@@ -316,7 +317,7 @@ TEST("an orderly end is told from a death") {
 TEST("a thread that scribbles over the whole segment ends its own connection at most") {
   Scene scene;
   scene.Start();
-  std::mt19937 random(4);
+  std::mt19937 random(Seed());
   const uint64_t end = NowMs() + 1000;
   int rounds = 0;
   while (NowMs() < end) {

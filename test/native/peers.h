@@ -471,7 +471,7 @@ inline int MakeSegment(size_t bytes, bool sealed = true) {
 
 class RawServer {
  public:
-  RawServer() : name(UniqueName()) {
+  explicit RawServer(std::string given = UniqueName()) : name(std::move(given)) {
     listener = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     socklen_t bytes = 0;
     const sockaddr_un address = AddressOf(name, &bytes);

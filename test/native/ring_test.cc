@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "check.h"
+#include "seed.h"
 
 using namespace coroipc;
 
@@ -232,11 +233,7 @@ TEST("positions that start anywhere below 2^32 go through zero unharmed") {
 }
 
 TEST("random lengths come out as a queue would give them") {
-  const char* given = getenv("COROIPC_SEED");
-  const auto seed = given != nullptr ? static_cast<uint32_t>(strtoul(given, nullptr, 0))
-                                     : static_cast<uint32_t>(time(nullptr));
-  printf("# COROIPC_SEED=%u\n", seed);
-  std::mt19937 random(seed);
+  std::mt19937 random(Seed());
   for (int round = 0; round < 20; ++round) {
     const uint32_t capacity = 64u << (random() % 8);
     Pair pair(capacity, static_cast<uint32_t>(random()) & ~7u);

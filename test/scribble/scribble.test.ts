@@ -1,0 +1,52 @@
+// A scribbler rewrites all that it may write, at full speed, in either role: nobody beside it gets a wrong answer, an error
+// or keeps anything of it. What it costs is printed; `npm run scribble` measures it.
+import t from 'tap'
+import { runtimeDirectory } from '../support/runtime.js'
+import { Distribution } from './distribution.js'
+import { Scene } from './scene.js'
+
+runtimeDirectory(t)
+const SECONDS = 4
+const seed = Number(process.env['COROIPC_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
+t.comment(`COROIPC_SEED=${seed}`)
+
+for (const role of ['client', 'server'] as const) {
+  t.test(`a ${role} that scribbles at full speed costs others nothing but CPU`, async (t) => {
+    await using scene = await Scene.open(role)
+    for (const manner of ['burn', 'scribble'] as const) {
+      const { latency, faults, connections, cutOff, outcomes } = await scene.slice(
+        manner,
+        SECONDS,
+        seed,
+      )
+      const us = (part: number): string => latency.quantile(part).toFixed(0)
+      t.comment(
+        `${manner}: ${latency.count} calls, p50 ${us(0.5)} us, p99 ${us(0.99)} us, longest ${us(1)} us; ${connections} connections, ${cutOff} cut off`,
+      )
+      t.strictSame(faults, [], `${manner}: every honest call was answered with its own bytes`)
+      t.ok(latency.count > 50, `${latency.count} calls`)
+      if (manner === 'burn') continue
+      t.ok(connections > 10, `${connections} connections were scribbled over`)
+      t.ok(cutOff > 0, `${cutOff} of them were cut off`)
+      // An answer can be a lie that nobody can see; but whatever becomes of a call has a code.
+      t.comment(JSON.stringify(outcomes))
+      for (const what of Object.keys(outcomes)) t.match(what, /^(OK|(connect )?ERR_COROIPC_\w+)$/)
+      if (role === 'client') t.ok((await scene.protocolErrors()) > 0, 'the server has counted lies')
+    }
+    t.equal(await scene.left(), '', 'and nothing of it is kept')
+  })
+}
+
+t.test('distributions add up', async (t) => {
+  const all = new Distribution()
+  all.add([[160, 99]])
+  all.add(new Distribution())
+  all.add([
+    [320, 1],
+    [160, 100],
+  ])
+  t.equal(all.count, 200)
+  t.equal(all.quantile(0.5), 1024)
+  t.equal(all.quantile(0.99), 1024)
+  t.equal(all.quantile(1), 2 ** 20)
+})
