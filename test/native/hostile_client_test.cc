@@ -1,10 +1,15 @@
 // Clients that lie in several steps, or for a while: raw sockets and a mapped segment, written to
 // at will. Each ends its own connection at most, and an honest client beside it never notices.
 // Single lies, field by field, are in hostile_client_table_test.cc.
+#include <linux/falloc.h>
+#include <linux/sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <random>
 
 #include "hostile.h"
@@ -470,6 +475,204 @@ TEST("who broke the protocol keeps no pages of the server's, however long it has
   liar.Put(Record(200), nullptr, 0);
   CHECK(liar.HungUp());
   CHECK(Eventually([&] { return *static_cast<const volatile uint8_t*>(found) == 0; }));
+}
+
+// -- what is handed over, and what is not ---------------------------------------------------------
+
+// Fills the stack below, and what the heap will hand out next, with bytes that nobody sends.
+constexpr uint8_t kSecret = 0xa7;
+[[gnu::noinline]] void Poison() {
+  volatile uint8_t stack[64 << 10];
+  for (volatile uint8_t& byte : stack) byte = kSecret;
+  std::vector<std::unique_ptr<uint8_t[]>> heap;
+  for (size_t bytes = 16; bytes <= 256 << 10; bytes += bytes / 4) {
+    heap.emplace_back(new uint8_t[bytes]);
+    memset(heap.back().get(), kSecret, bytes);
+  }
+}
+bool Leaks(const void* memory, size_t bytes) {
+  const uint8_t secret[3] = {kSecret, kSecret, kSecret};
+  return memmem(memory, bytes, secret, sizeof secret) != nullptr;
+}
+
+TEST("a server's memory does not travel in padding, headers, replies or segments") {
+  Scene scene;
+  // Answers with `count` zeros, after it has left its marks everywhere.
+  constexpr uint16_t kPoisoned = 50;
+  scene.server.handle = [](coroipcs_connection* connection, const coroipcs_request* request) {
+    uint32_t count = 0;
+    memcpy(&count, request->payload, sizeof count);
+    const std::vector<uint8_t> zeros(count);
+    const iovec part = Part(zeros.data(), zeros.size());
+    Poison();
+    coroipcs_dispatch_send(connection, 9, &part, 1);
+    Poison();
+    coroipcs_response_send(connection, request->correlation, COROIPC_OK, 0, &part, 1);
+  };
+  scene.Start();
+  Poison();
+  RawClient spy;
+  REQUIRE(spy.Connect(scene.server.name) == COROIPC_OK);
+  CHECK(!Leaks(&spy.reply, sizeof spy.reply));
+  const auto ask = [&](uint32_t count) {
+    spy.PutRequest(kPoisoned, 3, &count, sizeof count);
+    coroipc_record record = {};
+    REQUIRE(spy.Take(spy.response, &record, nullptr));
+    CHECK(!Leaks(&record, sizeof record));
+    REQUIRE(spy.Take(spy.dispatch, &record, nullptr));
+    CHECK(!Leaks(&record, sizeof record));
+  };
+  for (uint32_t count = 0; count < 100; ++count) ask(count);
+  CHECK(!Leaks(spy.memory, spy.reply.segment_bytes));
+  ask(300000);  // in two segments
+  int segments = 0;
+  for (int fd = -1;;) {
+    coroipc_segment_message message = {};
+    const ssize_t got = ReceiveWithFd(spy.socket, &message, sizeof message, &fd, 100);
+    if (got < 0) break;
+    CHECK(!Leaks(&message, static_cast<size_t>(got)));
+    if (got != sizeof message) continue;
+    void* const mapping = mmap(nullptr, message.bytes, PROT_READ, MAP_SHARED, fd, 0);
+    REQUIRE(mapping != MAP_FAILED);
+    CHECK(!Leaks(mapping, message.bytes));
+    munmap(mapping, message.bytes);
+    close(fd);
+    ++segments;
+  }
+  CHECK_EQ(segments, 2);
+  CHECK(!Leaks(spy.memory, spy.reply.segment_bytes));
+  // The spy itself would see it.
+  memset(spy.memory + spy.reply.segment_bytes - 3, kSecret, 3);
+  CHECK(Leaks(spy.memory, spy.reply.segment_bytes));
+}
+
+TEST("who left finds its rings empty, in order or not, and whatever was said in them") {
+  Scene scene;
+  scene.Start();
+  for (const bool orderly : {false, true}) {
+    RawClient client;
+    REQUIRE(client.Connect(scene.server.name) == COROIPC_OK);
+    client.PutRequest(kEcho, 1, "remember", 8);
+    coroipc_record answer = {};
+    REQUIRE(client.Take(client.response, &answer, nullptr));
+    const uint8_t* const rings = client.memory + COROIPC_CONTROL_BYTES;
+    const size_t bytes = client.reply.segment_bytes - COROIPC_CONTROL_BYTES;
+    CHECK(memmem(rings, bytes, "remember", 8) != nullptr);
+    if (orderly) StoreRelaxed(client.control->client.client_closed, 1);
+    close(std::exchange(client.socket, -1));
+    CHECK(Eventually([&] { return memmem(rings, bytes, "remember", 8) == nullptr; }));
+    CHECK(std::all_of(rings, rings + bytes, [](uint8_t byte) { return byte == 0; }));
+  }
+}
+
+// Everything that whoever has an fd may do to its open file description, or to the file behind it.
+void Maltreat(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  for (const int flag : {O_APPEND, O_NONBLOCK, O_ASYNC, O_DIRECT, O_NOATIME})
+    (void)fcntl(fd, F_SETFL, flags | flag);
+  (void)fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK | O_ASYNC);
+  (void)fcntl(fd, F_SETOWN, getpid());
+  (void)fcntl(fd, F_SETSIG, SIGUSR1);
+  (void)fcntl(fd, F_SETLEASE, F_RDLCK);
+  (void)fcntl(fd, F_NOTIFY, DN_MODIFY);
+  (void)flock(fd, LOCK_EX | LOCK_NB);
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  (void)fcntl(fd, F_OFD_SETLK, &lock);
+  (void)lseek(fd, 1 << 20, SEEK_SET);
+  (void)fchmod(fd, 0);
+  (void)fchown(fd, 12345, 12345);
+}
+
+TEST("a client that changes the mode of every fd it was given holds nobody up, nor the server") {
+  signal(SIGUSR1, SIG_IGN);
+  Scene scene;
+  scene.Start();
+  RawClient vandal;
+  REQUIRE(vandal.ConnectSocket(scene.server.name));
+  const coroipc_setup_request setup = MakeSetupRequest(1, Terms{});
+  REQUIRE(SendWithFds(vandal.socket, &setup, sizeof setup, {}));
+  int fd = -1;
+  REQUIRE(ReceiveWithFd(vandal.socket, &vandal.reply, sizeof vandal.reply, &fd) ==
+          sizeof vandal.reply);
+  vandal.Map(fd);
+  Maltreat(fd);
+  // What the memory itself allows: nothing that takes pages away from under a mapping, ...
+  CHECK(ftruncate(fd, 0) != 0 && errno == EPERM);
+  CHECK(ftruncate(fd, 1 << 30) != 0 && errno == EPERM);
+  CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) != 0 && errno == EPERM);
+  Maltreat(vandal.socket);
+  const uint32_t count = 200000;
+  vandal.PutRequest(kFill, 1, &count, sizeof count);
+  coroipc_record answer = {};
+  CHECK(vandal.Take(vandal.response, &answer, nullptr));
+  CHECK_EQ(answer.flags, COROIPC_FLAG_SEGMENT);
+  coroipc_segment_message message = {};
+  int segment = -1;
+  while (ReceiveWithFd(vandal.socket, &message, sizeof message, &segment) == 1) continue;
+  REQUIRE(segment >= 0);
+  Maltreat(segment);
+  coroipc_record release = Record(COROIPC_RECORD_SEGMENT_RELEASE);
+  release.argument = message.index;
+  vandal.Put(release, nullptr, 0);
+  vandal.PutRequest(kFill, 2, &count, sizeof count);  // in the same segment
+  CHECK(vandal.Take(vandal.response, &answer, nullptr));
+  CHECK_EQ(answer.correlation, 2u);
+  // ... and holes, which are zeros: no record can be read from them.
+  CHECK(scene.honest.Echo());
+  CHECK_EQ(fallocate(segment, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, message.bytes), 0);
+  CHECK_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, vandal.reply.segment_bytes),
+           0);
+  StoreSeqCst(vandal.control->ring[0].write_position, 8192u);
+  vandal.Bell();
+  CHECK(vandal.HungUp());
+  CHECK(scene.server.EndedWith(COROIPC_PROTOCOL));
+  close(fd);
+  close(segment);
+}
+
+TEST("a process that got the pid of a dead client does not keep its connection alive") {
+  if (geteuid() != 0) SKIP("needs root, to choose a pid");
+  Scene scene;
+  scene.Start();
+  int hold[2];
+  REQUIRE(pipe2(hold, O_CLOEXEC) == 0);
+  const pid_t client = fork();
+  if (client == 0) {
+    RawClient dying;
+    if (dying.Connect(scene.server.name) != COROIPC_OK) _exit(1);
+    // A child keeps the socket: it does not hang up with its owner.
+    if (fork() == 0) {
+      char byte;
+      close(hold[1]);
+      (void)!read(hold[0], &byte, 1);
+      _exit(0);
+    }
+    kill(getpid(), SIGKILL);
+  }
+  // Once it is reaped its number is free, and taken again at once.
+  REQUIRE(waitpid(client, nullptr, 0) == client);
+  clone_args wanted = {};
+  wanted.exit_signal = SIGCHLD;
+  wanted.set_tid = reinterpret_cast<uint64_t>(&client);
+  wanted.set_tid_size = 1;
+  const auto again = static_cast<pid_t>(syscall(SYS_clone3, &wanted, sizeof wanted));
+  if (again == 0) {
+    pause();
+    _exit(0);
+  }
+  const int error = errno;
+  if (again > 0) {
+    CHECK_EQ(again, client);
+    CHECK(scene.server.EndedWith(COROIPC_PEER_DEAD));
+    CHECK_EQ(kill(client, 0), 0);  // somebody of that pid is alive all the time
+    kill(again, SIGKILL);
+    waitpid(again, nullptr, 0);
+  }
+  close(hold[0]);
+  close(hold[1]);  // the keeper ends
+  if (again < 0 && (error == EPERM || error == ENOSYS)) SKIP("clone3 cannot choose a pid here");
+  CHECK(again > 0);
 }
 
 // -- before the handshake -------------------------------------------------------------------------

@@ -300,6 +300,30 @@ Lies Memory() {
       Reply(s, nullptr);
     });
   }
+  // Rings that the reply, the header and the memory agree on.
+  const std::pair<const char*, uint32_t Terms::*> rings[] = {
+      {"request ring", &Terms::request_ring_bytes},
+      {"response ring", &Terms::response_ring_bytes},
+      {"dispatch ring", &Terms::dispatch_ring_bytes}};
+  for (const auto& [what, ring] : rings) {
+    for (const uint32_t bytes : {0u, 3 * kPage, kPage, 5 * kPage, 4 * kPage}) {
+      const bool power = bytes != 0 && (bytes & (bytes - 1)) == 0;
+      table.Add(Named(what, bytes) + ", agreed on", power ? COROIPC_OK : COROIPC_PROTOCOL,
+                [=, r = ring](RawServer& s) {
+                  Terms terms = s.terms;
+                  terms.*r = bytes;
+                  const int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+                  alignas(8) coroipc_control control = {};
+                  FillSegmentHeader(&control, terms, 77);
+                  REQUIRE(ftruncate(fd, SegmentBytes(terms)) == 0);
+                  REQUIRE(pwrite(fd, &control, sizeof control, 0) == sizeof control);
+                  REQUIRE(fcntl(fd, F_ADD_SEALS, kSeals) == 0);
+                  const coroipc_setup_reply reply = MakeSetupReply(COROIPC_OK, terms, 77, 78);
+                  CHECK(SendWithFds(s.socket, &reply, sizeof reply, {fd}));
+                  close(fd);
+                });
+    }
+  }
   // The client's own position is read this once: it writes the request ring and reads the others.
   const auto own = [](RawServer& s, uint32_t ring) -> uint32_t& {
     return ring == 0 ? s.control->ring[0].write_position : s.control->ring[ring].read_position;
