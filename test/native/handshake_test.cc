@@ -164,6 +164,16 @@ TEST("whatever sizes are asked for, the terms lie between floor and ceiling") {
   }
 }
 
+TEST("a ceiling that is no power of two is not passed either") {
+  TermLimits limits = SomeLimits();
+  limits.ring_bytes_max = 3 * 4096;
+  Request request = MakeSetupRequest(1, SomeTerms());
+  for (const uint32_t size : {8193u, 3u * 4096, 1u << 30}) {
+    request.request_ring_bytes = size;
+    CHECK_EQ(Negotiate(request, limits).request_ring_bytes, 8192u);
+  }
+}
+
 TEST("the largest rings of all fit the size of their segment") {
   TermLimits limits = SomeLimits();
   limits.ring_bytes_max = COROIPC_RING_BYTES_MAX;
