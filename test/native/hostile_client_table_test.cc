@@ -626,7 +626,7 @@ Lies Segments() {
   }
   for (const uint32_t count : {0u, 1u, 4u, 8u, 12u, 15u, 17u, 20u, 24u, 32u}) {
     table.Add(Named("reference of bytes", count), COROIPC_PROTOCOL, [=](RawClient& c) {
-      const uint64_t payload[4] = {};
+      coroipc_segment_reference payload[2] = {Granted(c), {}};
       c.Put(Record(COROIPC_RECORD_REQUEST, 0, COROIPC_FLAG_SEGMENT), payload, count);
     });
   }
@@ -701,6 +701,38 @@ Lies Segments() {
       const uint64_t want[2] = {};
       c.Put(Record(COROIPC_RECORD_SEGMENT_WANT, 20), want, count);
     });
+  }
+  return table;
+}
+
+// More than was agreed on, in rings and segments that would hold it.
+constexpr uint32_t kAgreed = 100000;
+coroipc_status EndedAsAgreed(const Lies::Row& row) {
+  Terms wanted;
+  wanted.message_bytes = kAgreed;
+  return Ended(row, wanted);
+}
+Lies Agreed() {
+  Lies table;
+  for (const uint32_t bytes : {kAgreed - 1, kAgreed, kAgreed + 1, kAgreed + 8, 131000u}) {
+    const coroipc_status expected = bytes <= kAgreed ? COROIPC_OK : COROIPC_PROTOCOL;
+    for (const uint8_t kind : {uint8_t{COROIPC_RECORD_REQUEST}, uint8_t{COROIPC_RECORD_SEND}}) {
+      table.Add(Named("kind", kind) + Named(" in the ring, bytes", bytes), expected,
+                [=](RawClient& c) {
+                  const std::vector<uint8_t> payload(bytes);
+                  coroipc_record record = Record(kind);
+                  record.id = kEcho;
+                  c.Put(record, payload.data(), bytes);
+                });
+      table.Add(Named("kind", kind) + Named(" in a segment, bytes", bytes), expected,
+                [=](RawClient& c) {
+                  coroipc_segment_reference reference = Granted(c, kAgreed);
+                  reference.bytes = bytes;
+                  coroipc_record record = Record(kind, 0, COROIPC_FLAG_SEGMENT);
+                  record.id = kStatus;
+                  c.Put(record, &reference, sizeof reference);
+                });
+    }
   }
   return table;
 }
@@ -887,6 +919,11 @@ TEST("segments: references, releases, wants") {
   CHECK(Segments().Judge(EndedOnLargeRings).empty());
   Done();
 }
+TEST("messages above what was agreed on") {
+  Begin();
+  CHECK(Agreed().Judge(EndedAsAgreed).empty());
+  Done();
+}
 TEST("questions that are answered with a refusal") {
   Begin();
   CHECK(Refusals().Judge(Answered).empty());
@@ -926,6 +963,7 @@ TEST("there are at least 500 cases, each with a name of its own") {
   names.Add("kinds", Kinds());
   names.Add("correlations", Correlations());
   names.Add("segments", Segments());
+  names.Add("agreed", Agreed());
   names.Add("refusals", Refusals());
   names.Add("socket", Socket());
   names.Add("socket: fds", SocketFds());

@@ -635,14 +635,23 @@ Lies Segments() {
                 refer(s, {1, o, b, 5});
               });
   }
+  for (const uint32_t bytes : {kMessage - 1, kMessage, kMessage + 1, 2 * kMessage}) {
+    table.Add(Named("answer in memory that would hold it, bytes", bytes),
+              bytes <= kMessage ? COROIPC_OK : COROIPC_PROTOCOL, [=](RawServer& s) {
+                SendMemory(s, 1, 2 * kMessage, 2 * kMessage, 5);
+                refer(s, {1, 0, bytes, 5});
+              });
+  }
   for (const uint32_t count : {0u, 1u, 8u, 12u, 15u, 17u, 24u, 32u}) {
     table.Add(Named("reference of bytes", count), COROIPC_PROTOCOL, [=](RawServer& s) {
-      const uint64_t payload[4] = {};
+      SendMemory(s, 1, size, size, 5);
+      const coroipc_segment_reference payload[2] = {{1, 0, 8, 5}, {}};
       s.Put(s.response, Record(COROIPC_RECORD_RESPONSE, kFirst, COROIPC_FLAG_SEGMENT), payload,
             count);
     });
     table.Add(Named("dispatch: reference of bytes", count), COROIPC_PROTOCOL, [=](RawServer& s) {
-      const uint64_t payload[4] = {};
+      SendMemory(s, 1, size, size, 5);
+      const coroipc_segment_reference payload[2] = {{1, 0, 8, 5}, {}};
       s.Put(s.dispatch, Record(COROIPC_RECORD_DISPATCH, 0, COROIPC_FLAG_SEGMENT), payload, count);
     });
   }
