@@ -658,6 +658,96 @@ Lies Segments() {
   return table;
 }
 
+// What is granted to a call that waits for a buffer, or for a segment for its large request.
+struct Grant {
+  coroipc_record record;
+  coroipc_segment_reference reference;
+};
+using Grants = Table<std::function<void(Grant&)>>;
+constexpr uint32_t kWanted = 100000, kGranted = 131072;
+
+Grants GrantsFor(const char* who) {
+  Grants table;
+  const auto add = [&](const std::string& name, coroipc_status expected,
+                       const std::function<void(Grant&)>& change) {
+    table.Add(std::string(who) + ": " + name, expected, change);
+  };
+  add("as it was wanted", COROIPC_OK, [](Grant&) {});
+  for (const uint32_t delta : {1u, 2u, 0x8000u, 0xffffu}) {
+    add(Named("another generation, off by", delta), COROIPC_PROTOCOL,
+        [=](Grant& g) { g.record.correlation += delta << 16; });
+  }
+  for (const uint32_t slot : {1u, 7u, 9u, 15u, 16u, 255u, 65535u}) {
+    add(Named("another slot", slot), COROIPC_PROTOCOL,
+        [=](Grant& g) { g.record.correlation = (g.record.correlation & 0xffff0000u) | slot; });
+  }
+  for (const uint32_t bytes : {0u, 1u, kWanted - 1, kWanted + 1, kGranted, kGranted + 1, ~0u}) {
+    add(Named("of other bytes", bytes), COROIPC_PROTOCOL,
+        [=](Grant& g) { g.reference.bytes = bytes; });
+  }
+  for (const uint32_t offset : {1u, 8u, kGranted - kWanted, kGranted, ~0u}) {
+    add(Named("at offset", offset), COROIPC_PROTOCOL,
+        [=](Grant& g) { g.reference.offset = offset; });
+  }
+  for (const uint32_t index : {1u, 3u, kSegments, 64u, ~0u}) {
+    add(Named("of index", index), COROIPC_PROTOCOL, [=](Grant& g) { g.reference.index = index; });
+  }
+  add("of another generation of its segment", COROIPC_PROTOCOL,
+      [](Grant& g) { ++g.reference.generation; });
+  add("as an answer", COROIPC_PROTOCOL, [](Grant& g) { g.record.kind = COROIPC_RECORD_RESPONSE; });
+  add("with another flag", COROIPC_PROTOCOL, [](Grant& g) { g.record.flags |= 2; });
+  return table;
+}
+
+// The state of a connection whose call wants memory and is granted what the row makes of it.
+template <typename Call>
+coroipc_status Granting(const Grants::Row& row, const Call& call) {
+  const int fds = OpenFds();
+  coroipc_status state;
+  {
+    RawServer server;
+    Client client;
+    std::thread liar([&] {
+      server.Serve();
+      coroipc_record want = {};
+      REQUIRE(server.TakeRequest(&want));
+      CHECK_EQ(want.kind, COROIPC_RECORD_SEGMENT_WANT);
+      SendMemory(server, 0, kGranted, kGranted);
+      Grant grant = {Record(COROIPC_RECORD_SEGMENT_GRANT, want.correlation, COROIPC_FLAG_SEGMENT),
+                     {0, 0, kWanted, 1}};
+      row.lie(grant);
+      server.Put(server.response, grant.record, &grant.reference, sizeof grant.reference);
+      if (row.expected == COROIPC_OK && SlotOf(want.correlation) == 0) {
+        REQUIRE(server.TakeRequest(&want));
+        server.Answer(want.correlation);
+      }
+    });
+    REQUIRE(client.Connect(server.name) == COROIPC_OK);
+    const coroipc_status called = call(client);
+    state = coroipcc_state(client.connection);
+    CHECK((called == COROIPC_OK) == (state == COROIPC_OK));
+    liar.join();
+  }
+  CHECK_EQ(OpenFds(), fds);
+  return state;
+}
+coroipc_status Allocating(const Grants::Row& row) {
+  return Granting(row, [](Client& client) {
+    coroipc_buffer* buffer = nullptr;
+    const coroipc_status status =
+        coroipcc_buffer_alloc(client.connection, kWanted, kPatienceMs, &buffer);
+    CHECK((status == COROIPC_OK) == (buffer != nullptr));
+    if (buffer != nullptr) coroipc_buffer_release(buffer);
+    return status;
+  });
+}
+coroipc_status Requesting(const Grants::Row& row) {
+  return Granting(row, [](Client& client) {
+    const std::vector<uint8_t> large(kWanted);
+    return client.Call(kEcho, large.data(), large.size());
+  });
+}
+
 Lies Socket() {
   Lies table;
   for (uint32_t byte = 0; byte < 256; ++byte) {
@@ -691,6 +781,18 @@ Lies Socket() {
       const coroipc_segment_message message = {type, 0, kPage + 3 * kRing, 1};
       CHECK(SendWithFds(s.socket, &message, sizeof message, {s.segment_fd}));
     });
+  }
+  for (const uint32_t count : {1u, 2u, 4u, 8u, 12u, 15u, 16u, 17u, 20u, 32u, 4096u}) {
+    table.Add(Named("a segment and its fd, bytes", count),
+              count == sizeof(coroipc_segment_message) ? COROIPC_OK : COROIPC_PROTOCOL,
+              [=](RawServer& s) {
+                const uint32_t size = kPage + 3 * kRing;
+                const coroipc_segment_message message = {COROIPC_SOCKET_SEGMENT, 0, size, 1};
+                std::vector<uint8_t> bytes(std::max<size_t>(count, sizeof message));
+                memcpy(bytes.data(), &message, sizeof message);
+                CHECK(SendWithFds(s.socket, bytes.data(), count, {s.segment_fd}));
+                if (count == sizeof message) s.Answer(kFirst);
+              });
   }
   table.Add("a doorbell for nothing", COROIPC_OK, [](RawServer& s) {
     s.Bell();
@@ -762,6 +864,11 @@ TEST("segments and references to them") {
   Honest beside;
   CHECK(Segments().Judge(Ended).empty());
 }
+TEST("grants to a call that waits for memory") {
+  Honest beside;
+  CHECK(GrantsFor("a buffer").Judge(Allocating).empty());
+  CHECK(GrantsFor("a large request").Judge(Requesting).empty());
+}
 TEST("bytes and fds on the socket, and ways to leave") {
   Honest beside;
   CHECK(Socket().Judge(Ended).empty());
@@ -792,6 +899,8 @@ TEST("there are at least 500 cases, each with a name of its own") {
   names.Add("correlations", Correlations());
   names.Add("answers", AnswerCodes());
   names.Add("segments", Segments());
+  names.Add("grants", GrantsFor("a buffer"));
+  names.Add("grants", GrantsFor("a large request"));
   names.Add("socket", Socket());
   printf("# %zu cases\n", names.count());
   CHECK(names.count() >= 500);

@@ -79,34 +79,6 @@ TEST("a segment that never comes, while doorbells come for ever, ends the connec
   CHECK_EQ(status, COROIPC_UNKNOWN_OUTCOME);
 }
 
-TEST("a granted buffer smaller than what was wanted ends the connection") {
-  Honest beside;
-  for (const uint32_t granted : {0u, 1u, 4096u, 99999u, 100001u}) {
-    RawServer server;
-    Client client;
-    std::thread liar([&] {
-      server.Serve();
-      coroipc_record want = {};
-      REQUIRE(server.TakeRequest(&want));
-      CHECK_EQ(want.kind, COROIPC_RECORD_SEGMENT_WANT);
-      const uint32_t bytes = 131072;
-      const int fd = MakeSegment(bytes);
-      server.SendSegment(0, bytes, 1, fd);
-      close(fd);
-      const coroipc_segment_reference reference = {0, 0, granted, 1};
-      server.Put(server.response,
-                 Record(COROIPC_RECORD_SEGMENT_GRANT, want.correlation, COROIPC_FLAG_SEGMENT),
-                 &reference, sizeof reference);
-    });
-    REQUIRE(client.Connect(server.name) == COROIPC_OK);
-    coroipc_buffer* buffer = nullptr;
-    CHECK_EQ(coroipcc_buffer_alloc(client.connection, 100000, kPatienceMs, &buffer),
-             COROIPC_PROTOCOL);
-    CHECK(buffer == nullptr);
-    liar.join();
-  }
-}
-
 TEST("a flood of answers nobody wants and of dispatches costs no memory without end") {
   Honest beside;
   RawServer server;
