@@ -1,0 +1,312 @@
+// A server and its clients under load, in C and in Node.js, some of which are killed: who notices how soon, what the ledger
+// says about every message, and what is still held afterwards. The tests of this folder and `npm run storm` use it.
+import { join } from 'node:path'
+import { held, mapped, type Reading } from '../support/gauge.js'
+import { built } from '../support/paths.js'
+import { Program } from '../support/program.js'
+import { freshName } from '../support/runtime.js'
+import { sleep, until } from '../support/wait.js'
+import { type Entry, Ledger, type LaneWord, nowNs } from './ledger.js'
+
+export type Runtime = 'c' | 'node'
+
+export interface Role {
+  readonly kind: string
+  readonly runtime: Runtime
+  readonly service?: number
+}
+
+/** What eight clients do that between them use everything. */
+export const eight: readonly Role[] = [
+  { kind: 'blocking', runtime: 'c' },
+  { kind: 'pipelined', runtime: 'c' },
+  { kind: 'large', runtime: 'c' },
+  { kind: 'zero-copy', runtime: 'c', service: 2 },
+  { kind: 'dispatch', runtime: 'c' },
+  { kind: 'connects', runtime: 'c' },
+  { kind: 'blocking', runtime: 'node' },
+  { kind: 'reconnecting', runtime: 'node' },
+]
+
+/** README promises that a death is reported within this time. */
+export const PROMISED_MS = 1000
+/** Far above what any call takes, and what a machine keeps from one of its processes. */
+const STUCK_MS = 20_000
+/** One page of control words and three rings of the default sizes. */
+const CONNECTION_BYTES = 4096 + (256 << 10) + (256 << 10) + (512 << 10)
+
+const programs: Readonly<Record<Runtime, (what: string, ...args: string[]) => Program>> = {
+  c: (what, ...args) => Program.start(what, ...args),
+  node: (what, ...args) =>
+    Program.command(process.execPath, built(`test/storm/${what}.js`), ...args),
+}
+
+export interface CrewOptions {
+  /** A directory of the test's own, also the runtime directory. */
+  readonly directory: string
+  readonly roles: readonly Role[]
+  readonly server?: Runtime
+  /** A fault that the server is to commit: load-server.c. */
+  readonly mutant?: string
+}
+
+export class Crew implements AsyncDisposable {
+  readonly ledger: Ledger
+  readonly roles: readonly Role[]
+  readonly name: string = freshName()
+  readonly members: Program[] = []
+  readonly #path: string
+  readonly #mutant: readonly string[]
+  /** What a server holds that nobody has connected to. */
+  readonly #empty = new Map<Runtime, Reading>()
+  #server: Program | undefined
+  #runtime: Runtime
+
+  private constructor({ directory, roles, server = 'c', mutant }: CrewOptions) {
+    this.roles = roles
+    this.#path = join(directory, `${this.name}.ledger`)
+    this.#mutant = mutant === undefined ? [] : [mutant]
+    this.#runtime = server
+    this.ledger = Ledger.create(this.#path, roles.length)
+  }
+
+  /** Starts all of them; every client has an answer when it is done. */
+  static async start(options: CrewOptions): Promise<Crew> {
+    const crew = new Crew(options)
+    await crew.startServer()
+    for (const lane of crew.roles.keys()) crew.startMember(lane)
+    await crew.progress()
+    return crew
+  }
+
+  get server(): Program {
+    if (this.#server === undefined) throw new Error('no server was started')
+    return this.#server
+  }
+
+  async startServer(runtime: Runtime = this.#runtime): Promise<void> {
+    this.#runtime = runtime
+    const server = programs[runtime]('load-server', this.name, this.#path, ...this.#mutant)
+    this.#server = server
+    await server.line('ready')
+    if (!this.#empty.has(runtime) && this.members.length === 0)
+      this.#empty.set(runtime, await held({ pid: server.pid }))
+  }
+
+  startMember(lane: number): void {
+    const { kind, runtime, service = 1 } = this.roles[lane] as Role
+    const args = [this.name, this.#path, String(lane), kind, String(service)]
+    this.members[lane] = programs[runtime]('load-client', ...args)
+  }
+
+  /** What is written down in each lane. */
+  column(word: LaneWord): number[] {
+    return [...this.roles.keys()].map((lane) => this.ledger.get(lane, word))
+  }
+  total(word: LaneWord): number {
+    return this.column(word).reduce((sum, count) => sum + count, 0)
+  }
+
+  /** Waits until every client has an answer again; throws, and says who has none. */
+  async progress(lanes: readonly number[] = [...this.roles.keys()]): Promise<void> {
+    const before = this.column('answers')
+    const behind = (): number[] =>
+      lanes.filter((lane) => this.ledger.get(lane, 'answers') <= (before[lane] as number))
+    try {
+      await until('answers', () => behind().length === 0, STUCK_MS)
+    } catch {
+      const who = behind().map((lane) => `${lane} (${this.roles[lane]?.kind})`)
+      throw new Error(`no answer in ${STUCK_MS} ms for ${who.join(', ')}`)
+    }
+  }
+
+  /** SIGKILL for the server: after how many ms each of the clients knew. It is not started again. */
+  async killServer(): Promise<number[]> {
+    const at = nowNs()
+    await this.server.kill()
+    await until(
+      'every client to know',
+      () => this.column('deathNs').every((seen) => seen > at),
+      STUCK_MS,
+    )
+    return this.column('deathNs').map((seen) => (seen - at) / 1e6)
+  }
+
+  /** SIGKILL for a client: after how many ms the server knew; undefined if it had no connection then. */
+  async killMember(lane: number): Promise<number | undefined> {
+    const at = nowNs()
+    await (this.members[lane] as Program).kill()
+    const knows = (): boolean => this.ledger.get(lane, 'goneNs') > at
+    const between = this.roles[lane]?.kind === 'connects'
+    try {
+      await until('the server to know', knows, between ? 100 : STUCK_MS)
+    } catch (error) {
+      if (!between) throw error
+    }
+    return knows() ? (this.ledger.get(lane, 'goneNs') - at) / 1e6 : undefined
+  }
+
+  /**
+   * Has the clients stop between two calls and waits until the server holds exactly what their connections need: '', or
+   * what it holds beside that. Then they go on.
+   */
+  async quiet(): Promise<string> {
+    this.ledger.setServer('paused', 1)
+    let said = ''
+    try {
+      await until('silence', async () => (said = await this.#beside()) === '', 5000)
+    } catch {}
+    this.ledger.setServer('paused', 0)
+    return said
+  }
+
+  /** Accounts, descriptors and mappings of the server that no connection explains. */
+  async #beside(): Promise<string> {
+    const { pid } = this.server
+    const account = this.ledger.account()
+    const connections = this.roles.filter(({ kind }) => kind !== 'connects').length
+    const now = await held({ pid })
+    const empty = this.#empty.get(this.#runtime)
+    const rings = mapped(pid).filter((bytes) => bytes === CONNECTION_BYTES).length
+    const wanted: [what: string, is: number | undefined, due: number][] = [
+      ['connections', account.connections, connections],
+      ['handshakes', account.handshakesPending, 0],
+      ['requests in flight', account.inFlight, 0],
+      ['unsent answers', account.unsentResponses, 0],
+      ['mapped connections', rings, connections],
+      ['mapped segments', (now['mapping'] ?? 0) - rings, account.segments],
+      ['memfds', now['fd memfd'] ?? 0, 0],
+    ]
+    if (empty !== undefined)
+      for (const kind of ['fd socket', 'fd anon_inode:[pidfd]'])
+        wanted.push([kind, now[kind] ?? 0, (empty[kind] ?? 0) + connections])
+    return wanted
+      .filter(([, is, due]) => is !== due)
+      .map(([what, is, due]) => `${what}: ${is} instead of ${due}`)
+      .join(', ')
+  }
+
+  /** All that must never be, lane by lane. */
+  faults(): string[] {
+    const never = ['wrong', 'failed', 'doubled', 'lost', 'torn'] as const
+    return [...this.roles.entries()].flatMap(([lane, { kind, runtime }]) => {
+      const entry = this.ledger.entry(lane)
+      return never
+        .filter((word) => entry[word] !== 0)
+        .map((word) => `lane ${lane} (${runtime} ${kind}): ${word} ${entry[word]}`)
+    })
+  }
+
+  /** Of a client that was never killed: each request is answered, unknown, or was never handed over. */
+  unsettled(lane: number): string {
+    const { sent, answers, unknown, never, executions } = this.ledger.entry(lane)
+    if (sent !== answers + unknown + never)
+      return `lane ${lane}: ${sent} sent, but ${answers} answered, ${unknown} unknown, ${never} never handed over`
+    if (executions < answers || executions > answers + unknown)
+      return `lane ${lane}: ${executions} executed, ${answers} answered, ${unknown} unknown`
+    return ''
+  }
+
+  /** Ends all in order: clients, then the server, which then holds what it held when it was new. */
+  async end(): Promise<string> {
+    for (const member of this.members) process.kill(member.pid, 'SIGTERM')
+    const ends = await Promise.all(this.members.map((member) => member.end()))
+    const crashed = ends.flatMap((end, lane) => (end === 0 ? [] : [`lane ${lane} ended by ${end}`]))
+    const empty = this.#empty.get(this.#runtime)
+    let left = ''
+    const { pid } = this.server
+    try {
+      await until(
+        'an empty server',
+        async () => {
+          const now = await held({ pid })
+          const { connections, handshakesPending, inFlight, backlogBytes, segmentBytes } =
+            this.ledger.account()
+          const fds = ['fd socket', 'fd anon_inode:[pidfd]', 'fd memfd', 'mapping'].filter(
+            (kind) => empty !== undefined && (now[kind] ?? 0) !== (empty[kind] ?? 0),
+          )
+          const accounts = { connections, handshakesPending, inFlight, backlogBytes, segmentBytes }
+          left = [...fds, ...Object.entries(accounts).filter(([, value]) => value !== 0)].join(', ')
+          return left === ''
+        },
+        5000,
+      )
+    } catch {}
+    process.kill(pid, 'SIGTERM')
+    const end = await this.server.end()
+    if (end !== 0) crashed.push(`the server ended by ${end}`)
+    return [...crashed, ...(left === '' ? [] : [`the server still holds ${left}`])].join('; ')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.members, this.#server].map((each) => each?.kill()))
+    this.ledger[Symbol.dispose]()
+  }
+}
+
+export type { Entry }
+
+/** A number from 0 to below 1 for each call, the same row for the same seed (mulberry32). */
+export function random(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** Of this run: COROIPC_STORM_SEED, or another one each time. */
+export const seed: number = Number(
+  process.env['COROIPC_STORM_SEED'] ?? Math.floor(Math.random() * 2 ** 32),
+)
+
+export interface Kills {
+  readonly server: number
+  readonly client: number
+  /** How long each survivor took to know, in ms. */
+  readonly known: number[]
+  /** What was wrong, if something was. */
+  readonly faults: string[]
+}
+
+/** Kills a random side again and again, and looks after each time whether all is as it has to be. */
+export async function killRandomly(
+  crew: Crew,
+  rounds: number,
+  draw: () => number,
+  over: () => boolean = () => false,
+): Promise<Kills> {
+  const known: number[] = []
+  const faults: string[] = []
+  let server = 0
+  let client = 0
+  while (server + client < rounds && faults.length === 0 && !over()) {
+    await sleep(2 + draw() * 20)
+    if (draw() < 0.5) {
+      server++
+      known.push(...(await crew.killServer()))
+      await crew.startServer(draw() < 0.1 ? 'node' : 'c')
+    } else {
+      client++
+      const lane = Math.floor(draw() * crew.roles.length)
+      const ms = await crew.killMember(lane)
+      if (ms !== undefined) known.push(ms)
+      crew.startMember(lane)
+    }
+    await crew.progress()
+    const beside = await crew.quiet()
+    if (beside !== '') faults.push(`after ${server + client} kills: ${beside}`)
+    faults.push(...crew.faults())
+  }
+  return { server, client, known, faults }
+}
+
+/** 'p50 0.1, p99 2.0, max 3.1' */
+export function spread(values: readonly number[]): string {
+  const sorted = [...values].sort((a, b) => a - b)
+  const at = (part: number): string =>
+    (sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? 0).toFixed(2)
+  return `p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)}`
+}

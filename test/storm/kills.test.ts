@@ -1,0 +1,43 @@
+// Eight clients, in C and in Node.js, keep a server busy; SIGKILL ends a random one of the nine, again and again. Every
+// message is in a ledger: no answer without execution, nothing executed twice or left out, nothing torn. Each death is
+// known within the second that the README promises, everybody goes on, and the server holds nothing for the dead.
+// `npm run storm -- kills` does the same for longer.
+import t from 'tap'
+import { runtimeDirectory } from '../support/runtime.js'
+import { Crew, eight, killRandomly, PROMISED_MS, random, seed, spread } from './crew.js'
+
+const directory = runtimeDirectory(t)
+const KILLS = 300
+
+t.test(`${KILLS} kills of a random side under load (COROIPC_STORM_SEED=${seed})`, async (t) => {
+  await using crew = await Crew.start({ directory, roles: eight })
+  const { server, client, known, faults } = await killRandomly(crew, KILLS, random(seed))
+  t.strictSame(faults, [])
+  t.equal(server + client, KILLS)
+  t.ok(server > KILLS / 4 && client > KILLS / 4, `${server} of the server, ${client} of clients`)
+  t.comment(`a death is known after ${spread(known)} ms; ${known.length} of them`)
+  t.ok(Math.max(...known) < PROMISED_MS, 'within 1 s')
+  t.comment(
+    ['answers', 'unknown', 'never', 'dispatches', 'epoch']
+      .map((word) => `${word} ${crew.total(word as 'answers')}`)
+      .join(', '),
+  )
+  t.ok(crew.total('unknown') > 0, 'some were in flight')
+  t.equal(await crew.end(), '')
+})
+
+// Without these the ledger might see nothing.
+for (const mutant of ['forgets', 'repeats', 'tears', 'skips'])
+  t.test(`a server that ${mutant} a message is told by the ledger`, async (t) => {
+    await using crew = await Crew.start({
+      directory,
+      mutant,
+      roles: [
+        { kind: 'pipelined', runtime: 'c' },
+        { kind: 'dispatch', runtime: 'c' },
+      ],
+    })
+    while (crew.faults().length === 0) await crew.progress()
+    const [first = ''] = crew.faults()
+    t.match(first, mutant === 'repeats' ? /doubled/ : mutant === 'forgets' ? /lost|wrong/ : /wrong/)
+  })

@@ -1,0 +1,115 @@
+// test/programs/load-server.c in Node.js: load-server <name> <ledger>. The same services and request ids; what each
+// does is said there.
+import { type Connection, type Handlers, Server } from '@coroipc/ipcs'
+import { Ledger, nowNs, readMessage, SMALL_BYTES, writeMessage } from './ledger.js'
+
+const [name = '', path = ''] = process.argv.slice(2)
+const DISPATCHES = 16
+const TURN_MS = 5
+
+/** What a connection has done so far. */
+interface Progress {
+  lane: number | undefined
+  number: number
+  publish: number
+}
+
+const ledger = Ledger.open(path)
+
+function run(payload: Uint8Array, progress: Progress): void {
+  const message = readMessage(payload)
+  if (message === undefined) {
+    if (progress.lane !== undefined) ledger.add(progress.lane, 'torn')
+    return
+  }
+  const { lane, number } = message
+  if (number <= ledger.get(lane, 'executed')) ledger.add(lane, 'doubled')
+  if (progress.lane !== undefined && number > progress.number + 1) ledger.add(lane, 'lost')
+  progress.lane = lane
+  progress.number = number
+  ledger.set(lane, 'executed', number)
+  ledger.add(lane, 'executions')
+}
+
+const handlers: Handlers<Progress> = {
+  0: ({ payload }, { context }) => {
+    run(payload, context)
+    return payload
+  },
+  1: ({ payload }, connection) => {
+    const { context } = connection
+    run(payload, context)
+    for (let i = 0; i < DISPATCHES; i++) {
+      if (!connection.dispatch(writeMessage(SMALL_BYTES, 0, 0, context.publish), { id: 1 })) break
+      context.publish++
+      if (context.lane !== undefined) ledger.add(context.lane, 'dispatched')
+    }
+    return payload
+  },
+  2: ({ payload }, connection) => {
+    run(payload, connection.context)
+    try {
+      const buffer = connection.allocate(payload.length)
+      buffer.bytes.set(payload)
+      return buffer
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ERR_COROIPC_FULL') throw error
+      return payload.slice() // all are with the client: this one is copied
+    }
+  },
+  3: (request) => {
+    run(request.payload, request.connection.context)
+    request.defer()
+  },
+}
+
+const server = new Server<Progress>({
+  authorize: () => true, // storms have users of their own
+  limits: { connections: 8192, connectionsPerUid: 8192, bytesPerUid: 64 * 2 ** 30 },
+})
+server.on('error', (error) => console.error('load-server:', error.message))
+
+function gone(connection: Connection<Progress>): void {
+  for (let lane = 0; lane < lanes; lane++)
+    if (ledger.get(lane, 'pid') === connection.credentials.pid) ledger.set(lane, 'goneNs', nowNs())
+}
+
+const policies = ['error', 'drop-oldest', 'drop-newest', 'disconnect'] as const
+const lanes = ledger.lanes
+for (const id of [1, 2, 3, 4, 5, 6])
+  server.addService({
+    id,
+    context: () => ({ lane: undefined, number: 0, publish: 0 }),
+    trust: () => id === 2,
+    onDisconnect: gone,
+    handlers,
+    ...(id < 3 ? {} : { backlogPolicy: policies[id - 3] ?? 'error', backlogBytes: 65_536 }),
+  })
+
+function count(): void {
+  const stats = server.stats()
+  ledger.setServer('pid', process.pid)
+  for (const word of [
+    'connections',
+    'connectionsTotal',
+    'handshakesPending',
+    'inFlight',
+    'unsentResponses',
+    'backlogMessages',
+    'backlogBytes',
+    'segments',
+    'segmentBytes',
+    'protocolErrors',
+  ] as const)
+    ledger.setServer(word, stats[word])
+  ledger.setServer('turns', ledger.server('turns') + 1)
+}
+
+await server.listen(name)
+count()
+const timer = setInterval(count, TURN_MS)
+process.once('SIGTERM', () => {
+  clearInterval(timer)
+  void server.close({ timeoutMs: 0 }).then(() => process.exit())
+})
+console.log('ready')
