@@ -11,7 +11,7 @@
  * Service 1 trusts nobody, service 2 everybody; 3 to 6 are as 1 with each of the backlog policies.
  * Mutants, to show that the ledger tells: `forgets` answers every 1000th request without executing
  * it, `repeats` executes every 1000th twice, `tears` answers every 1000th with a wrong byte,
- * `skips` leaves out every 1000th dispatch. */
+ * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended. */
 #include <coroipc/coroipcs.h>
 #include <poll.h>
 #include <signal.h>
@@ -163,7 +163,7 @@ static int disconnected(struct coroipcs_connection* connection, coroipc_status w
     ledger_set(lane, LANE_GONE_WHY, (uint64_t)why);
     ledger_set(lane, LANE_GONE_NS, now_ns());
   }
-  return 0;
+  return strcmp(mutant, "keeps") == 0; /* busy: ask again */
 }
 
 static void count(void) {

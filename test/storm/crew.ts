@@ -6,7 +6,7 @@ import { built } from '../support/paths.js'
 import { Program } from '../support/program.js'
 import { freshName } from '../support/runtime.js'
 import { sleep, until } from '../support/wait.js'
-import { type Entry, Ledger, type LaneWord, nowNs } from './ledger.js'
+import { Ledger, type LaneWord, nowNs } from './ledger.js'
 
 export type Runtime = 'c' | 'node'
 
@@ -120,10 +120,10 @@ export class Crew implements AsyncDisposable {
     }
   }
 
-  /** SIGKILL for the server: after how many ms each of the clients knew. It is not started again. */
-  async killServer(): Promise<number[]> {
+  /** Ends the server: after how many ms each of the clients knew. It is not started again. */
+  async endServer(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<number[]> {
     const at = nowNs()
-    await this.server.kill()
+    await this.server.kill(signal)
     await until(
       'every client to know',
       () => this.column('deathNs').every((seen) => seen > at),
@@ -150,11 +150,11 @@ export class Crew implements AsyncDisposable {
    * Has the clients stop between two calls and waits until the server holds exactly what their connections need: '', or
    * what it holds beside that. Then they go on.
    */
-  async quiet(): Promise<string> {
+  async quiet(limitMs: number = 5000): Promise<string> {
     this.ledger.setServer('paused', 1)
     let said = ''
     try {
-      await until('silence', async () => (said = await this.#beside()) === '', 5000)
+      await until('silence', async () => (said = await this.#beside()) === '', limitMs)
     } catch {}
     this.ledger.setServer('paused', 0)
     return said
@@ -239,12 +239,10 @@ export class Crew implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.members, this.#server].map((each) => each?.kill()))
+    for (const each of [...this.members, this.#server]) await each?.kill()
     this.ledger[Symbol.dispose]()
   }
 }
-
-export type { Entry }
 
 /** A number from 0 to below 1 for each call, the same row for the same seed (mulberry32). */
 export function random(seed: number): () => number {
@@ -286,7 +284,7 @@ export async function killRandomly(
     await sleep(2 + draw() * 20)
     if (draw() < 0.5) {
       server++
-      known.push(...(await crew.killServer()))
+      known.push(...(await crew.endServer()))
       await crew.startServer(draw() < 0.1 ? 'node' : 'c')
     } else {
       client++
@@ -309,4 +307,24 @@ export function spread(values: readonly number[]): string {
   const at = (part: number): string =>
     (sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? 0).toFixed(2)
   return `p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)}`
+}
+
+/** Has the server go, in order or by SIGKILL, and come back, again and again. */
+export async function restartOften(
+  crew: Crew,
+  rounds: number,
+  draw: () => number,
+  over: () => boolean = () => false,
+): Promise<Omit<Kills, 'client'>> {
+  const known: number[] = []
+  const faults: string[] = []
+  let server = 0
+  for (; server < rounds && faults.length === 0 && !over(); server++) {
+    await sleep(draw() * 10)
+    known.push(...(await crew.endServer(draw() < 0.5 ? 'SIGTERM' : 'SIGKILL')))
+    await crew.startServer(draw() < 0.1 ? 'node' : 'c')
+    await crew.progress()
+    faults.push(...crew.faults())
+  }
+  return { server, known, faults }
 }

@@ -41,3 +41,16 @@ for (const mutant of ['forgets', 'repeats', 'tears', 'skips'])
     const [first = ''] = crew.faults()
     t.match(first, mutant === 'repeats' ? /doubled/ : mutant === 'forgets' ? /lost|wrong/ : /wrong/)
   })
+
+t.test('a server that keeps what the dead had is told by the gauge', async (t) => {
+  await using crew = await Crew.start({
+    directory,
+    mutant: 'keeps',
+    roles: [{ kind: 'blocking', runtime: 'c' }],
+  })
+  t.equal(await crew.quiet(), '')
+  await crew.killMember(0)
+  crew.startMember(0)
+  await crew.progress()
+  t.match(await crew.quiet(200), /mapped connections: 2 instead of 1/)
+})
