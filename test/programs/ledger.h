@@ -10,11 +10,13 @@
 #define COROIPC_TEST_LEDGER_H
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,8 +37,9 @@ enum ledger_server {
   SERVER_SEGMENT_BYTES,
   SERVER_PROTOCOL_ERRORS,
   SERVER_BACKLOG_BYTES,
-  SERVER_TURNS,       /* times these words were written */
-  LEDGER_PAUSED = 64, /* written by whoever leads: clients make no call while it is not 0 */
+  SERVER_TURNS, /* times these words were written */
+  /* Written by whoever leads: 0, or 1 + the first of the lanes whose clients make no call. */
+  LEDGER_PAUSED = 64,
 };
 
 /* Of a lane. The client's words, then the server's, then the histogram. */
@@ -78,6 +81,9 @@ static inline uint64_t now_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* Whoever leads may be killed, too: nobody goes on without it. */
+static inline void end_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
 static inline struct ledger ledger_open(const char* path) {
   const int fd = open(path, O_RDWR | O_CLOEXEC);
   struct stat status;
@@ -98,6 +104,13 @@ static inline struct ledger ledger_open(const char* path) {
 
 static inline uint64_t* ledger_lane(const struct ledger* ledger, uint32_t lane) {
   return (uint64_t*)(void*)(ledger->bytes + LEDGER_HEAD_BYTES + lane * LEDGER_LANE_BYTES);
+}
+
+/* Whether the clients of this lane and those behind it are to be silent. */
+static inline int ledger_paused(const struct ledger* ledger, uint32_t lane) {
+  const uint64_t from =
+      __atomic_load_n((uint64_t*)(void*)ledger->bytes + LEDGER_PAUSED, __ATOMIC_ACQUIRE);
+  return from != 0 && lane + 1 >= from;
 }
 
 static inline uint64_t* ledger_server(const struct ledger* ledger) {

@@ -56,7 +56,7 @@ static int is_end(coroipc_status status) {
 
 /* Whether to go on. Whoever leads may want silence for a while. */
 static int go_on(void) {
-  while (!stopping && ledger_get(ledger_server(&ledger), LEDGER_PAUSED) != 0) usleep(200);
+  while (!stopping && ledger_paused(&ledger, lane_number)) usleep(5000);
   return !stopping;
 }
 
@@ -188,7 +188,7 @@ static void pipeline(void) {
   uint64_t first = ledger_get(lane, LANE_SENT) + 1, next = first; /* in flight: [first, next) */
   coroipc_status end = COROIPC_OK;
   while (end == COROIPC_OK && !(stopping && first == next)) {
-    const int paused = ledger_get(ledger_server(&ledger), LEDGER_PAUSED) != 0;
+    const int paused = ledger_paused(&ledger, lane_number);
     while (!stopping && !paused && next - first < WINDOW) {
       uint8_t bytes[SMALL_BYTES];
       next_number();
@@ -206,7 +206,7 @@ static void pipeline(void) {
     }
     struct coroipc_batch batch = {entries, blocks, ROWS, 0, arena, sizeof arena, 0};
     if (coroipcc_receive(group, &batch, 0) == COROIPC_OK && batch.count == 0 && end == COROIPC_OK)
-      coroipcc_wait(group, paused ? 1 : 100);
+      coroipcc_wait(group, paused ? 5 : 100);
     for (uint32_t row = 0; row < batch.count; ++row) {
       const struct coroipc_entry* const entry = &entries[row];
       const void* const payload = blocks[row] != NULL ? blocks[row] : arena + entry->offset;
@@ -268,6 +268,7 @@ static int live(const char* kind) {
 
 int main(int argc, char** argv) {
   if (argc < 5 || argc > 6) return 2;
+  end_with_parent();
   name = argv[1];
   ledger = ledger_open(argv[2]);
   lane_number = (uint32_t)atoi(argv[3]);

@@ -11,10 +11,12 @@
  * Service 1 trusts nobody, service 2 everybody; 3 to 6 are as 1 with each of the backlog policies.
  * Mutants, to show that the ledger tells: `forgets` answers every 1000th request without executing
  * it, `repeats` executes every 1000th twice, `tears` answers every 1000th with a wrong byte,
- * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended. */
+ * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended.
+ */
 #include <coroipc/coroipcs.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "ledger.h"
 
@@ -39,9 +41,10 @@ static void must(const char* what, coroipc_status status) {
   exit(1);
 }
 
-/* Whether the client has gone meanwhile. */
+/* Whether the client has gone meanwhile, or had to by its policy. */
 static int left(coroipc_status status) {
-  return status == COROIPC_PEER_DEAD || status == COROIPC_DISCONNECTED;
+  return status == COROIPC_PEER_DEAD || status == COROIPC_DISCONNECTED ||
+         status == COROIPC_BACKLOG_OVERFLOW;
 }
 
 static void sent(coroipc_status status) {
@@ -191,8 +194,11 @@ static void stop(int signal) {
 
 int main(int argc, char** argv) {
   if (argc < 3 || argc > 4) return 2;
+  end_with_parent();
   ledger = ledger_open(argv[2]);
   if (argc == 4) mutant = argv[3];
+  const struct rlimit fds = {1 << 16, 1 << 16}; /* two for each client; only root may raise it */
+  (void)setrlimit(RLIMIT_NOFILE, &fds);
   struct coroipcs_options options;
   coroipcs_options_init(&options);
   options.threads = 0;

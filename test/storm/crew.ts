@@ -151,12 +151,12 @@ export class Crew implements AsyncDisposable {
    * what it holds beside that. Then they go on.
    */
   async quiet(limitMs: number = 5000): Promise<string> {
-    this.ledger.setServer('paused', 1)
+    this.ledger.pause(0)
     let said = ''
     try {
       await until('silence', async () => (said = await this.#beside()) === '', limitMs)
     } catch {}
-    this.ledger.setServer('paused', 0)
+    this.ledger.pause(undefined)
     return said
   }
 

@@ -109,6 +109,16 @@ export class Ledger implements Disposable {
     this.#set(this.#at(undefined, serverWords[word]), value)
   }
 
+  /** Whether the clients of this lane and those behind it are to be silent. */
+  paused(lane: number): boolean {
+    const from = this.server('paused')
+    return from !== 0 && lane + 1 >= from
+  }
+  /** Silences the clients from this lane on; undefined: nobody. */
+  pause(from: number | undefined): void {
+    this.setServer('paused', from === undefined ? 0 : from + 1)
+  }
+
   #read<Word extends string>(
     words: Readonly<Record<Word, number>>,
     at: number,
@@ -159,6 +169,12 @@ export function latencyUs(counts: readonly number[], part: number): number {
       return (2 ** (bucket >> 1) * (bucket % 2 === 1 ? 2 : 1.5)) / 1000
   }
   return 0
+}
+
+/** Whoever leads may be killed, too: nobody goes on without it. */
+export function endWithParent(): void {
+  const parent = process.ppid
+  setInterval(() => process.ppid === parent || process.exit(1), 500).unref()
 }
 
 // -- messages --------------------------------------------------------------------------------------

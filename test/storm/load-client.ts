@@ -5,15 +5,25 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Connection, connect, reconnecting } from '@coroipc/ipcc'
 import { sleep } from '../support/wait.js'
-import { LARGE_BYTES, Ledger, nowNs, readMessage, SMALL_BYTES, writeMessage } from './ledger.js'
+import {
+  endWithParent,
+  LARGE_BYTES,
+  Ledger,
+  nowNs,
+  readMessage,
+  SMALL_BYTES,
+  writeMessage,
+} from './ledger.js'
 
 const [name = '', path = '', laneText = '', kind = '', serviceText = '1'] = process.argv.slice(2)
 const lane = Number(laneText)
 const service = Number(serviceText)
 const ledger = Ledger.open(path)
+endWithParent()
 const WINDOW = 32
 const TIMEOUT_MS = 10_000
 const PAUSE_MS = 1
+const SILENCE_MS = 5
 
 let stopping = false
 process.once('SIGTERM', () => {
@@ -41,7 +51,7 @@ function failed(code: string): void {
 }
 
 async function goOn(): Promise<boolean> {
-  while (!stopping && ledger.server('paused') !== 0) await sleep(PAUSE_MS)
+  while (!stopping && ledger.paused(lane)) await sleep(SILENCE_MS)
   return !stopping
 }
 

@@ -1,7 +1,7 @@
 // test/programs/load-server.c in Node.js: load-server <name> <ledger>. The same services and request ids; what each
 // does is said there.
 import { type Connection, type Handlers, Server } from '@coroipc/ipcs'
-import { Ledger, nowNs, readMessage, SMALL_BYTES, writeMessage } from './ledger.js'
+import { endWithParent, Ledger, nowNs, readMessage, SMALL_BYTES, writeMessage } from './ledger.js'
 
 const [name = '', path = ''] = process.argv.slice(2)
 const DISPATCHES = 16
@@ -15,6 +15,7 @@ interface Progress {
 }
 
 const ledger = Ledger.open(path)
+endWithParent()
 
 function run(payload: Uint8Array, progress: Progress): void {
   const message = readMessage(payload)
@@ -48,6 +49,7 @@ const handlers: Handlers<Progress> = {
   },
   2: ({ payload }, connection) => {
     run(payload, connection.context)
+    if (connection.closed) return payload // it has gone meanwhile
     try {
       const buffer = connection.allocate(payload.length)
       buffer.bytes.set(payload)

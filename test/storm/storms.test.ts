@@ -1,0 +1,116 @@
+// More than a server should have to bear, of each kind at a time: connections, half-open sockets, peers that are stopped,
+// that do not read, that ring or send descriptors without end. A client that behaves goes on beside each, and afterwards
+// the server holds what it held before. Figures are printed; what is asserted is that nothing fails and nothing is left.
+// `npm run storm` has the large ones.
+import t, { type Test } from 'tap'
+import { held } from '../support/gauge.js'
+import { runtimeDirectory } from '../support/runtime.js'
+import { sleep, until } from '../support/wait.js'
+import { Crew, type Role } from './crew.js'
+import { latencyUs } from './ledger.js'
+import { halfOpen, halves, stopHalf, Storm } from './storms.js'
+
+const directory = runtimeDirectory(t)
+const asRoot = process.getuid?.() === 0
+const witness: Role = { kind: 'blocking', runtime: 'c' }
+
+/** With a server and clients that behave; afterwards all is as it has to be. */
+async function beside(
+  t: Test,
+  options: { roles?: readonly Role[]; server?: 'c' | 'node' },
+  storm: (crew: Crew) => Promise<void>,
+): Promise<void> {
+  await using crew = await Crew.start({ directory, roles: [witness], ...options })
+  await storm(crew)
+  await crew.progress()
+  t.equal(await crew.quiet(), '', 'nothing is left of it')
+  t.strictSame(crew.faults(), [])
+  t.equal(await crew.end(), '')
+}
+
+t.test('5000 connections in a row, and 500 at once', async (t) => {
+  await beside(t, {}, async ({ name }) => {
+    const row = await Storm.of('sequential', name, 5000)
+    t.comment(`connect: p50 ${row['p50']}, p99 ${row['p99']}, max ${row['max']} us`)
+    t.match(row, { sequential: 5000, failed: 0 })
+    t.match(await Storm.of('at-once', name, 500), { 'at-once': 500, answered: 500, failed: 0 })
+  })
+})
+
+t.test(
+  '10 000 half-open sockets of one user, while another one connects',
+  { skip: !asRoot && 'only root can be two users' },
+  async (t) => {
+    await beside(t, {}, async (crew) => {
+      const { opened, failed, p50, p99, max } = await halfOpen(crew, 500, 10_000)
+      t.comment(`${opened} opened; connect: p50 ${p50}, p99 ${p99}, max ${max} us`)
+      t.ok(opened > 1000, `${opened} were opened`)
+      t.equal(failed, 0)
+      await until('their end', () => crew.ledger.server('handshakesPending') === 0)
+    })
+  },
+)
+
+t.test('10 of 20 clients are stopped in the middle of everything', async (t) => {
+  const roles = halves(20)
+  await beside(t, { roles }, async (crew) => {
+    const { idle, stopped } = await stopHalf(crew, 7, 150)
+    const part = ((100 * stopped) / idle).toFixed(1)
+    t.comment(
+      `${stopped.toFixed(0)} answers a second, ${part} % of ${idle.toFixed(0)} beside idle ones`,
+    )
+    t.ok(stopped > idle / 2, 'the rest go on')
+  })
+})
+
+for (const server of ['c', 'node'] as const)
+  t.test(`readers that are 100 times too slow, by each policy (server: ${server})`, async (t) => {
+    const slow = (service: number): Role => ({ kind: 'slow', runtime: 'c', service })
+    const roles = [witness, slow(3), slow(4), slow(5), slow(6)]
+    await using crew = await Crew.start({ directory, roles, server })
+    const rss = (await held({ pid: crew.server.pid, rssBytes: 0 }))['rss'] ?? 0
+    const done = (): boolean =>
+      crew.ledger.get(2, 'skipped') > 1000 &&
+      crew.ledger.get(3, 'skipped') > 1000 &&
+      crew.ledger.get(4, 'epoch') > 3
+    await until('every policy to be needed', done, 60_000)
+    await crew.progress()
+    const grown = ((await held({ pid: crew.server.pid, rssBytes: 0 }))['rss'] ?? 0) - rss
+    t.comment(
+      `dispatches read ${crew.column('dispatches').join(', ')}; left out ${crew.column('skipped').join(', ')}; ` +
+        `the server grew by ${(grown / 1024).toFixed(0)} KiB`,
+    )
+    t.strictSame(crew.faults(), [], 'none again, none out of order, none torn')
+    t.equal(crew.ledger.get(1, 'skipped'), 0, "'error' loses none that was taken")
+    t.equal(crew.ledger.get(1, 'epoch'), 1)
+    t.ok(grown < 64 << 20, 'and no memory without end')
+    t.equal(await crew.end(), '')
+  })
+
+for (const server of ['c', 'node'] as const)
+  for (const what of ['doorbells', 'fds'])
+    t.test(`${what} without end (server: ${server})`, async (t) => {
+      await beside(t, { server }, async (crew) => {
+        const calm = crew.ledger.latency(0)
+        await sleep(400)
+        const before = crew.ledger.latency(0)
+        const empty = (await held({ pid: crew.server.pid }))['fd /dev/null'] ?? 0
+        const storm = await Storm.begin(what, crew.name)
+        let most = 0
+        for (let i = 0; i < 40; i++) {
+          await sleep(10)
+          most = Math.max(most, (await held({ pid: crew.server.pid }))['fd /dev/null'] ?? 0)
+        }
+        const after = crew.ledger.latency(0)
+        const done = await storm.stop()
+        const p99 = (from: number[], to: number[]): string =>
+          latencyUs(
+            to.map((count, i) => count - (from[i] ?? 0)),
+            0.99,
+          ).toFixed(0)
+        t.comment(
+          `${JSON.stringify(done)}; a neighbour's call: p99 ${p99(calm, before)} us, beside it ${p99(before, after)} us`,
+        )
+        t.ok(most - empty <= 253, 'no more descriptors than one message brings')
+      })
+    })

@@ -1,0 +1,131 @@
+// Storms that the tests and `npm run storm` have in common: how many of what, and what came of it.
+import { Program } from '../support/program.js'
+import { sleep } from '../support/wait.js'
+import { Crew, type Role } from './crew.js'
+
+/** Users that nobody is, for storms of several. */
+export const users = [64_001, 64_002] as const
+
+/** The numbers of the line that test/programs/storm ends with, by the words before them. */
+function figures(line: string): Record<string, number> {
+  const found = [...line.matchAll(/([a-z][a-z0-9 -]*?) (\d+)/g)]
+  return Object.fromEntries(found.map(([, word, value]) => [word as string, Number(value)]))
+}
+
+export class Storm {
+  readonly #program: Program
+  readonly #what: string
+
+  private constructor(program: Program, what: string) {
+    this.#program = program
+    this.#what = what
+  }
+
+  /** Begins one that ends when it is stopped. */
+  static async begin(what: string, name: string, uid?: number): Promise<Storm> {
+    const args = [what, name, '0', ...(uid === undefined ? [] : [String(uid)])]
+    const storm = new Storm(Program.start('storm', ...args), what)
+    await storm.#program.line('ready')
+    return storm
+  }
+
+  async stop(): Promise<Record<string, number>> {
+    process.kill(this.#program.pid, 'SIGTERM')
+    await this.#program.end()
+    return figures(await this.#program.line(this.#what))
+  }
+
+  /** One of so many, to its end. */
+  static async of(
+    what: string,
+    name: string,
+    count: number,
+    uid?: number,
+  ): Promise<Record<string, number>> {
+    const args = [what, name, String(count), ...(uid === undefined ? [] : [String(uid)])]
+    const program = Program.start('storm', ...args)
+    await program.end()
+    return figures(await program.line(what))
+  }
+}
+
+/** Half-open sockets of one user without end, while another one connects so many times. */
+export async function halfOpen(
+  crew: Crew,
+  connects: number,
+  sockets: number,
+): Promise<{ opened: number; failed: number; p50: number; p99: number; max: number }> {
+  const [a, b] = users
+  const storm = await Storm.begin('half-open', crew.name, a)
+  let sum = { failed: 0, p50: 0, p99: 0, max: 0 }
+  let opened = 0
+  // The other one goes on until there were as many half-open ones as wanted.
+  const began = crew.ledger.server('connectionsTotal')
+  const until = performance.now() + sockets / 5
+  do {
+    const {
+      failed = 0,
+      p50 = 0,
+      p99 = 0,
+      max = 0,
+    } = await Storm.of('sequential', crew.name, connects, b)
+    sum = {
+      failed: sum.failed + failed,
+      p50: Math.max(sum.p50, p50),
+      p99: Math.max(sum.p99, p99),
+      max: Math.max(sum.max, max),
+    }
+  } while (performance.now() < until)
+  opened = (await storm.stop())['half-open'] ?? 0
+  if (crew.ledger.server('connectionsTotal') < began) throw new Error('the server began anew')
+  return { opened, ...sum }
+}
+
+export interface Stopped {
+  /** Answers a second of those that go on, while the others are merely idle, and while they are stopped. */
+  readonly idle: number
+  readonly stopped: number
+}
+
+/** Half of so many clients are stopped in the middle of what they do: what becomes of the other half's rate. */
+export async function stopHalf(crew: Crew, windows: number, windowMs: number): Promise<Stopped> {
+  const half = crew.roles.length / 2
+  const others = crew.members.slice(half)
+  const signal = (name: NodeJS.Signals): void =>
+    others.forEach(({ pid }) => process.kill(pid, name))
+  const rate = async (): Promise<number> => {
+    const answers = (): number =>
+      crew
+        .column('answers')
+        .slice(0, half)
+        .reduce((sum, count) => sum + count, 0)
+    const before = answers()
+    const began = performance.now()
+    await sleep(windowMs)
+    return ((answers() - before) / (performance.now() - began)) * 1000
+  }
+  const rates: { idle: number[]; stopped: number[] } = { idle: [], stopped: [] }
+  for (let i = 0; i < windows; i++) {
+    crew.ledger.pause(half)
+    await sleep(50)
+    rates.idle.push(await rate())
+    crew.ledger.pause(undefined)
+    await sleep(50)
+    signal('SIGSTOP')
+    await sleep(20)
+    rates.stopped.push(await rate())
+    signal('SIGCONT')
+  }
+  const median = (values: number[]): number =>
+    values.sort((x, y) => x - y)[values.length >> 1] as number
+  return { idle: median(rates.idle), stopped: median(rates.stopped) }
+}
+
+/** Clients of every kind, half of which only `stopHalf` leaves alone. */
+export const halves = (total: number): Role[] => {
+  const kinds = ['pipelined', 'blocking', 'dispatch', 'large']
+  return Array.from({ length: total }, (_, i) => ({
+    kind: kinds[i % kinds.length] as string,
+    runtime: 'c',
+  }))
+}
