@@ -32,8 +32,10 @@ export const eight: readonly Role[] = [
 export const PROMISED_MS = 1000
 /** Far above what any call takes, and what a machine keeps from one of its processes. */
 const STUCK_MS = 20_000
-/** One page of control words and three rings of the default sizes. */
-const CONNECTION_BYTES = 4096 + (256 << 10) + (256 << 10) + (512 << 10)
+/** One page of control words and three rings: of the default sizes, and of a slow client's. No extra segment is so large. */
+const CONNECTION_BYTES = [512 << 10, 4096].map(
+  (dispatchRingBytes) => 4096 + (256 << 10) + (256 << 10) + dispatchRingBytes,
+)
 
 const programs: Readonly<Record<Runtime, (what: string, ...args: string[]) => Program>> = {
   c: (what, ...args) => Program.start(what, ...args),
@@ -150,13 +152,17 @@ export class Crew implements AsyncDisposable {
    * Has the clients stop between two calls and waits until the server holds exactly what their connections need: '', or
    * what it holds beside that. Then they go on.
    */
-  async quiet(limitMs: number = 5000): Promise<string> {
+  async quiet(limitMs: number = 5000, during: () => unknown = () => {}): Promise<string> {
     this.ledger.pause(0)
     let said = ''
     try {
       await until('silence', async () => (said = await this.#beside()) === '', limitMs)
-    } catch {}
-    this.ledger.pause(undefined)
+      await during()
+    } catch (error) {
+      if (said === '') throw error
+    } finally {
+      this.ledger.pause(undefined)
+    }
     return said
   }
 
@@ -167,7 +173,7 @@ export class Crew implements AsyncDisposable {
     const connections = this.roles.filter(({ kind }) => kind !== 'connects').length
     const now = await held({ pid })
     const empty = this.#empty.get(this.#runtime)
-    const rings = mapped(pid).filter((bytes) => bytes === CONNECTION_BYTES).length
+    const rings = mapped(pid).filter((bytes) => CONNECTION_BYTES.includes(bytes)).length
     const wanted: [what: string, is: number | undefined, due: number][] = [
       ['connections', account.connections, connections],
       ['handshakes', account.handshakesPending, 0],

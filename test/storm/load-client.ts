@@ -25,10 +25,8 @@ const TIMEOUT_MS = 10_000
 const PAUSE_MS = 1
 const SILENCE_MS = 5
 
-let stopping = false
-process.once('SIGTERM', () => {
-  stopping = true
-})
+const stop = new AbortController()
+process.once('SIGTERM', () => stop.abort())
 ledger.set(lane, 'pid', process.pid)
 
 function wrong(what: string, number: number): void {
@@ -51,8 +49,8 @@ function failed(code: string): void {
 }
 
 async function goOn(): Promise<boolean> {
-  while (!stopping && ledger.paused(lane)) await sleep(SILENCE_MS)
-  return !stopping
+  while (!stop.signal.aborted && ledger.paused(lane)) await sleep(SILENCE_MS)
+  return !stop.signal.aborted
 }
 
 function nextNumber(): number {

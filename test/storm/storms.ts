@@ -1,7 +1,7 @@
 // Storms that the tests and `npm run storm` have in common: how many of what, and what came of it.
 import { Program } from '../support/program.js'
 import { sleep } from '../support/wait.js'
-import { Crew, type Role } from './crew.js'
+import type { Crew, Role } from './crew.js'
 
 /** Users that nobody is, for storms of several. */
 export const users = [64_001, 64_002] as const

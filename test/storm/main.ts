@@ -1,0 +1,212 @@
+// `npm run storm -- WHAT ...`: what the tests of this folder do, for longer. Each run adds to build/storm/totals.json, so that
+// large numbers can be had in pieces; `npm run storm -- totals` prints what has come together.
+//
+//   kills       random SIGKILLs under load       --count 10000
+//   restarts    of a server under load           --count 500
+//   races       of two servers for a name        --count 1000
+//   connects    in a row; and --at-once 4096     --count 100000
+//   half-open   sockets of one user, while another one connects (as root)   --count 10000
+//   stopped     half of --clients 200            --count 20 windows of a second
+//
+//   --seconds N   stop after so long, whatever is left; the next run goes on from there
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import os from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { built } from '../support/paths.js'
+import { Program } from '../support/program.js'
+import { Crew, eight, killRandomly, random, restartOften, seed, spread } from './crew.js'
+import { halfOpen, halves, stopHalf, Storm } from './storms.js'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    count: { type: 'string' },
+    'at-once': { type: 'string', default: '4096' },
+    clients: { type: 'string', default: '200' },
+    seconds: { type: 'string', default: 'Infinity' },
+  },
+})
+const started = performance.now()
+const over = (): boolean => performance.now() - started > Number(values.seconds) * 1000
+const count = (standard: number): number => Number(values.count ?? standard)
+
+// -- what has come together over the runs --------------------------------------------------------------
+
+interface Total {
+  /** Sums over the runs, by name. */
+  readonly sums: Record<string, number>
+  /** The worst of all runs. */
+  readonly worst: Record<string, number>
+  /** Times in ms, rounded to a tenth: how often each was seen. */
+  readonly times: Record<string, number>
+}
+const path = built('storm/totals.json')
+
+function totals(): Record<string, Total> {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Record<string, Total>
+  } catch {
+    return {}
+  }
+}
+
+function add(
+  what: string,
+  sums: Record<string, number>,
+  worst: Record<string, number> = {},
+  times: readonly number[] = [],
+): void {
+  const all = totals()
+  const total = (all[what] ??= { sums: {}, worst: {}, times: {} })
+  for (const [name, value] of Object.entries({ runs: 1, ...sums }))
+    total.sums[name] = (total.sums[name] ?? 0) + value
+  for (const [name, value] of Object.entries(worst))
+    total.worst[name] = Math.max(total.worst[name] ?? value, value)
+  for (const ms of times) {
+    const tenth = ms.toFixed(1)
+    total.times[tenth] = (total.times[tenth] ?? 0) + 1
+  }
+  mkdirSync(built('storm'), { recursive: true })
+  writeFileSync(path, JSON.stringify(all, null, 2))
+  show(what, total)
+}
+
+function show(what: string, { sums, worst, times }: Total): void {
+  const told = [
+    ...Object.entries(sums).map(([name, value]) => `${name} ${value}`),
+    ...Object.entries(worst).map(([name, value]) => `${name} ${value} at worst`),
+  ]
+  const sorted = Object.entries(times)
+    .map(([ms, seen]) => [Number(ms), seen] as const)
+    .sort(([a], [b]) => a - b)
+  const all = sorted.reduce((sum, [, seen]) => sum + seen, 0)
+  if (all > 0) {
+    const at = (part: number): string => {
+      let below = 0
+      for (const [ms, seen] of sorted) if ((below += seen) >= part * all) return ms.toFixed(1)
+      return '-'
+    }
+    told.push(`a death is known after p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} ms (${all})`)
+  }
+  console.log(`${what}, all runs: ${told.join(', ')}`)
+}
+
+// -- the storms ----------------------------------------------------------------------------------------
+
+let failed = false
+function must(held: boolean, what: string): void {
+  if (held) return
+  failed = true
+  console.log(`FAIL ${what}`)
+}
+
+/** The last thing that each storm asks: has nobody done wrong, and is nothing left? */
+async function ended(crew: Crew, faults: readonly string[] = crew.faults()): Promise<void> {
+  must(faults.length === 0, faults.join('; '))
+  if (faults.length > 0) return
+  const said = await crew.end()
+  must(said === '', said)
+}
+
+const ledgerOf = (crew: Crew): Record<string, number> => ({
+  answers: crew.total('answers'),
+  dispatches: crew.total('dispatches'),
+  unknown: crew.total('unknown'),
+  never: crew.total('never'),
+})
+
+const storms: Record<string, (directory: string) => Promise<void>> = {
+  async kills(directory) {
+    await using crew = await Crew.start({ directory, roles: eight })
+    const { server, client, known, faults } = await killRandomly(
+      crew,
+      count(10_000),
+      random(seed),
+      over,
+    )
+    await ended(crew, faults)
+    console.log(`${server} servers and ${client} clients killed; known after ${spread(known)} ms`)
+    add('kills', { server, client, faults: faults.length, ...ledgerOf(crew) }, {}, known)
+  },
+
+  async restarts(directory) {
+    await using crew = await Crew.start({ directory, roles: eight })
+    const { server, known, faults } = await restartOften(crew, count(500), random(seed), over)
+    await ended(crew, faults)
+    const unsettled = [...crew.roles.keys()].map((lane) => crew.unsettled(lane)).filter(Boolean)
+    must(unsettled.length === 0, unsettled.join('; '))
+    console.log(`${server} restarts; known after ${spread(known)} ms`)
+    add('restarts', { server, faults: faults.length, ...ledgerOf(crew) }, {}, known)
+  },
+
+  async races(directory) {
+    const race = Program.start('listen-race', join(directory, 'raced'), String(count(1000)))
+    must((await race.end()) === 0, 'a race was not fair')
+    const [rounds = 0, fair = 0, planted = 0, kept = 0] =
+      race.lines[0]?.match(/\d+/g)?.map(Number) ?? []
+    add('races', { rounds, fair, planted, kept })
+  },
+
+  async connects(directory) {
+    await using crew = await Crew.start({
+      directory,
+      roles: [{ kind: 'blocking', runtime: 'c' }],
+    })
+    const row = await Storm.of('sequential', crew.name, count(100_000))
+    const wanted = Number(values['at-once'])
+    const { answered = 0 } = await Storm.of('at-once', crew.name, wanted)
+    must(row['failed'] === 0, `${row['failed']} connects failed`)
+    must(answered === wanted, `${answered} of ${wanted} at once were answered`)
+    await ended(crew)
+    const { sequential = 0, p50 = 0, p99 = 0, max = 0 } = row
+    console.log(
+      `${sequential} in a row: p50 ${p50}, p99 ${p99}, max ${max} us; ${answered} at once`,
+    )
+    add('connects', { sequential, 'at once': answered }, { 'p99 (us)': p99, 'max (us)': max })
+  },
+
+  async 'half-open'(directory) {
+    await using crew = await Crew.start({
+      directory,
+      roles: [{ kind: 'blocking', runtime: 'c' }],
+    })
+    const { opened, failed: refused, p50, p99, max } = await halfOpen(crew, 500, count(10_000))
+    must(opened >= count(10_000), `only ${opened} half-open sockets`)
+    must(refused === 0, `${refused} connects failed`)
+    must(p99 <= 100_000, 'p99 above 100 ms')
+    await ended(crew)
+    console.log(`${opened} half-open sockets; connect: p50 ${p50}, p99 ${p99}, max ${max} us`)
+    add('half-open', { opened }, { 'p99 (us)': p99, 'max (us)': max })
+  },
+
+  async stopped(directory) {
+    await using crew = await Crew.start({ directory, roles: halves(Number(values.clients)) })
+    const { idle, stopped } = await stopHalf(crew, count(20), 1000)
+    const part = Math.round((1000 * stopped) / idle) / 10
+    must(part >= 90, `only ${part} % of the rate`)
+    await ended(crew)
+    console.log(
+      `${values.clients} clients, half of them stopped: ${stopped.toFixed(0)} answers a second, ${part} % of ${idle.toFixed(0)}`,
+    )
+    add('stopped', { windows: count(20) }, { 'lost (%)': 100 - part })
+  },
+}
+
+const [what = 'totals'] = positionals
+const storm = storms[what]
+if (what === 'totals') for (const [name, total] of Object.entries(totals())) show(name, total)
+else if (storm === undefined) {
+  console.error(`npm run storm -- ${Object.keys(storms).join(' | ')} | totals`)
+  process.exitCode = 2
+} else {
+  console.log(`${what}, COROIPC_STORM_SEED=${seed}`)
+  const directory = mkdtempSync(join(os.tmpdir(), 'coroipc-'))
+  process.env['COROIPC_RUNTIME_DIR'] = directory
+  try {
+    await storm(directory)
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+  process.exitCode = failed ? 1 : 0
+}

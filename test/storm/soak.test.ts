@@ -1,0 +1,20 @@
+// A minute of `npm run soak`: nothing lost, doubled or torn, no descriptor or mapping more, everybody knows of a death in time.
+import t from 'tap'
+import { runtimeDirectory } from '../support/runtime.js'
+import { random, seed } from './crew.js'
+import { soak } from './soak.js'
+import { soakHtml } from './soak-html.js'
+
+const directory = runtimeDirectory(t)
+const SECONDS = Number(process.env['COROIPC_SOAK_SECONDS'] ?? 45)
+
+t.test(`a soak of ${SECONDS} s (COROIPC_STORM_SEED=${seed})`, { timeout: 0 }, async (t) => {
+  const done = await soak({ seconds: SECONDS, directory, draw: random(seed) })
+  t.comment(`${done.messages} messages, ${done.kills} kills, ${done.restarts} restarts`)
+  for (const { what, seen, held } of done.verdicts) {
+    if (held === undefined) t.comment(`not judged: ${what}: ${seen}`)
+    else t.ok(held, `${what}: ${seen}`)
+  }
+  t.ok(done.kills > 3 && done.restarts > 3)
+  t.match(soakHtml(done, 'a test'), /<svg/)
+})
