@@ -49,14 +49,14 @@ const handlers: Handlers<Progress> = {
   },
   2: ({ payload }, connection) => {
     run(payload, connection.context)
-    if (connection.closed) return payload // it has gone meanwhile
     try {
       const buffer = connection.allocate(payload.length)
       buffer.bytes.set(payload)
       return buffer
     } catch (error) {
-      if ((error as { code?: string }).code !== 'ERR_COROIPC_FULL') throw error
-      return payload.slice() // all are with the client: this one is copied
+      // All are with the client, and this one is copied; or it has gone meanwhile.
+      if (!/_(FULL|DISCONNECTED)$/.test((error as { code?: string }).code ?? '')) throw error
+      return payload.slice()
     }
   },
   3: (request) => {
