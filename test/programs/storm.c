@@ -6,6 +6,7 @@
  *   at-once     connects all of them, then asks each once, then leaves
  *   half-open   opens sockets and says nothing; a new one for each that the server closes
  *   doorbells   connects and rings without end
+ *   burn        sends and takes as many bytes on a socket of its own: what CPU alone costs others
  *   fds         connects and sends as many fds as the kernel takes in a message, without end; the
  * same in place of the setup message */
 #include <coroipc/abi.h>
@@ -197,6 +198,16 @@ static void doorbells(void) {
   coroipcc_disconnect(connection);
 }
 
+static void burn(void) {
+  int own[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, own) != 0) fail("socketpair");
+  char byte = 1;
+  uint64_t sent = 0;
+  for (; go_on(sent); ++sent)
+    if (send(own[0], &byte, 1, 0) != 1 || recv(own[1], &byte, 1, 0) != 1) fail("own socket");
+  printf("burn %lu\n", sent);
+}
+
 static int send_fds(int to, const void* bytes, size_t size) {
   static int fds[FDS_MAX];
   static int null = -1;
@@ -273,6 +284,8 @@ int main(int argc, char** argv) {
     half_open();
   else if (strcmp(argv[1], "doorbells") == 0)
     doorbells();
+  else if (strcmp(argv[1], "burn") == 0)
+    burn();
   else if (strcmp(argv[1], "fds") == 0)
     flood_fds();
   else

@@ -8,12 +8,15 @@ import { Crew, eight, killRandomly, PROMISED_MS, random, seed, spread } from './
 
 const directory = runtimeDirectory(t)
 const KILLS = 300
+const LIMIT_MS = 90_000 // says how far a machine came that is too slow for it
 
 t.test(`${KILLS} kills of a random side under load (COROIPC_STORM_SEED=${seed})`, async (t) => {
   await using crew = await Crew.start({ directory, roles: eight })
-  const { server, client, known, faults } = await killRandomly(crew, KILLS, random(seed))
+  const late = performance.now() + LIMIT_MS
+  const over = (): boolean => performance.now() > late
+  const { server, client, known, faults } = await killRandomly(crew, KILLS, random(seed), over)
   t.strictSame(faults, [])
-  t.equal(server + client, KILLS)
+  t.equal(server + client, KILLS, `${server + client} of ${KILLS}`)
   t.ok(server > KILLS / 4 && client > KILLS / 4, `${server} of the server, ${client} of clients`)
   t.comment(`a death is known after ${spread(known)} ms; ${known.length} of them`)
   t.ok(Math.max(...known) < PROMISED_MS, 'within 1 s')

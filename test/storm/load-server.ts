@@ -69,7 +69,7 @@ const server = new Server<Progress>({
   authorize: () => true, // storms have users of their own
   limits: { connections: 8192, connectionsPerUid: 8192, bytesPerUid: 64 * 2 ** 30 },
 })
-server.on('error', (error) => console.error('load-server:', error.message))
+server.on('error', (error) => console.error('load-server:', error.message, error.cause ?? ''))
 
 function gone(connection: Connection<Progress>): void {
   for (let lane = 0; lane < lanes; lane++)
