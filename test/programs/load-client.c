@@ -54,9 +54,13 @@ static int is_end(coroipc_status status) {
          status == COROIPC_UNKNOWN_OUTCOME || status == COROIPC_BACKLOG_OVERFLOW;
 }
 
-/* Whether to go on. Whoever leads may want silence for a while. */
+/* Whether to go on. Whoever leads may want silence: the longer it lasts, the less it should cost.
+ */
 static int go_on(void) {
-  while (!stopping && ledger_paused(&ledger, lane_number)) usleep(5000);
+  for (useconds_t us = 1000; !stopping && ledger_paused(&ledger, lane_number);) {
+    usleep(us);
+    us = us < 100000 ? us * 2 : us;
+  }
   return !stopping;
 }
 
@@ -188,6 +192,7 @@ static void pipeline(void) {
   uint64_t first = ledger_get(lane, LANE_SENT) + 1, next = first; /* in flight: [first, next) */
   coroipc_status end = COROIPC_OK;
   while (end == COROIPC_OK && !(stopping && first == next)) {
+    if (first == next) go_on();
     const int paused = ledger_paused(&ledger, lane_number);
     while (!stopping && !paused && next - first < WINDOW) {
       uint8_t bytes[SMALL_BYTES];
@@ -206,7 +211,7 @@ static void pipeline(void) {
     }
     struct coroipc_batch batch = {entries, blocks, ROWS, 0, arena, sizeof arena, 0};
     if (coroipcc_receive(group, &batch, 0) == COROIPC_OK && batch.count == 0 && end == COROIPC_OK)
-      coroipcc_wait(group, paused ? 5 : 100);
+      coroipcc_wait(group, 100);
     for (uint32_t row = 0; row < batch.count; ++row) {
       const struct coroipc_entry* const entry = &entries[row];
       const void* const payload = blocks[row] != NULL ? blocks[row] : arena + entry->offset;

@@ -126,7 +126,8 @@ static int open_socket(int flags) {
   const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
   if (fd < 0) fail("socket");
   if (connect(fd, (struct sockaddr*)&to, sizeof to) == 0) return fd;
-  close(fd);
+  if (errno != EAGAIN) fail("connect");
+  close(fd); /* the accept queue is full */
   return -1;
 }
 
@@ -142,7 +143,7 @@ static void half_open(void) {
         open[held++] = (struct pollfd){fd, POLLRDHUP, 0};
         ++opened;
       } else {
-        sched_yield(); /* the accept queue is full */
+        sched_yield();
       }
     }
     if (held > most) most = held;

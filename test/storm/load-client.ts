@@ -23,7 +23,6 @@ endWithParent()
 const WINDOW = 32
 const TIMEOUT_MS = 10_000
 const PAUSE_MS = 1
-const SILENCE_MS = 5
 
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
@@ -49,7 +48,8 @@ function failed(code: string): void {
 }
 
 async function goOn(): Promise<boolean> {
-  while (!stop.signal.aborted && ledger.paused(lane)) await sleep(SILENCE_MS)
+  for (let ms = PAUSE_MS; !stop.signal.aborted && ledger.paused(lane); ms = Math.min(ms * 2, 100))
+    await sleep(ms)
   return !stop.signal.aborted
 }
 

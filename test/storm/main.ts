@@ -9,7 +9,7 @@
 //   stopped     half of --clients 200            --count 20 windows of a second
 //
 //   --seconds N   stop after so long, whatever is left; the next run goes on from there
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -202,6 +202,7 @@ else if (storm === undefined) {
 } else {
   console.log(`${what}, COROIPC_STORM_SEED=${seed}`)
   const directory = mkdtempSync(join(os.tmpdir(), 'coroipc-'))
+  chmodSync(directory, 0o755) // storms of other users come here
   process.env['COROIPC_RUNTIME_DIR'] = directory
   try {
     await storm(directory)

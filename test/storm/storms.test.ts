@@ -107,7 +107,7 @@ for (const server of ['c', 'node'] as const)
             most = Math.max(most, await devices())
           }
           const calls = crew.ledger.latency(0).map((count, i) => count - (before[i] ?? 0))
-          t.comment(`${JSON.stringify(await storm.stop())}`)
+          t.comment(JSON.stringify(await storm.stop()))
           return latencyUs(calls, 0.99)
         }
         const [burning, stormy] = [await p99('burn'), await p99(what)]

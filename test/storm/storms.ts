@@ -81,6 +81,9 @@ export async function halfOpen(
   return { opened, ...sum }
 }
 
+/** Until all are silent, or all go on again. */
+const SETTLED_MS = 150
+
 export interface Stopped {
   /** Answers a second of those that go on, while the others are merely idle, and while they are stopped. */
   readonly idle: number
@@ -107,10 +110,10 @@ export async function stopHalf(crew: Crew, windows: number, windowMs: number): P
   const rates: { idle: number[]; stopped: number[] } = { idle: [], stopped: [] }
   for (let i = 0; i < windows; i++) {
     crew.ledger.pause(half)
-    await sleep(50)
+    await sleep(SETTLED_MS)
     rates.idle.push(await rate())
     crew.ledger.pause(undefined)
-    await sleep(50)
+    await sleep(SETTLED_MS)
     signal('SIGSTOP')
     await sleep(20)
     rates.stopped.push(await rate())
