@@ -271,8 +271,29 @@ export interface Kills {
   readonly client: number
   /** How long each survivor took to know, in ms. */
   readonly known: number[]
+  /** Who took longest. */
+  readonly slowest: string
   /** What was wrong, if something was. */
   readonly faults: string[]
+}
+
+/** How long the survivors took to know, and who took longest. */
+class Knowledge {
+  readonly all: number[] = []
+  slowest = 'nobody'
+  #longest = 0
+
+  add(ms: number, who: string): void {
+    this.all.push(ms)
+    if (ms <= this.#longest) return
+    this.#longest = ms
+    this.slowest = who
+  }
+
+  addClients(crew: Crew, times: readonly number[]): void {
+    for (const [lane, ms] of times.entries())
+      this.add(ms, `client ${lane} (${crew.roles[lane]?.runtime} ${crew.roles[lane]?.kind})`)
+  }
 }
 
 /** Kills a random side again and again, and looks after each time whether all is as it has to be. */
@@ -282,7 +303,7 @@ export async function killRandomly(
   draw: () => number,
   over: () => boolean = () => false,
 ): Promise<Kills> {
-  const known: number[] = []
+  const known = new Knowledge()
   const faults: string[] = []
   let server = 0
   let client = 0
@@ -290,13 +311,13 @@ export async function killRandomly(
     await sleep(2 + draw() * 20)
     if (draw() < 0.5) {
       server++
-      known.push(...(await crew.endServer()))
+      known.addClients(crew, await crew.endServer())
       await crew.startServer(draw() < 0.1 ? 'node' : 'c')
     } else {
       client++
       const lane = Math.floor(draw() * crew.roles.length)
       const ms = await crew.killMember(lane)
-      if (ms !== undefined) known.push(ms)
+      if (ms !== undefined) known.add(ms, `the server, of ${crew.roles[lane]?.kind}`)
       crew.startMember(lane)
     }
     await crew.progress()
@@ -304,7 +325,7 @@ export async function killRandomly(
     if (beside !== '') faults.push(`after ${server + client} kills: ${beside}`)
     faults.push(...crew.faults())
   }
-  return { server, client, known, faults }
+  return { server, client, known: known.all, slowest: known.slowest, faults }
 }
 
 /** 'p50 0.1, p99 2.0, max 3.1' */
@@ -322,15 +343,15 @@ export async function restartOften(
   draw: () => number,
   over: () => boolean = () => false,
 ): Promise<Omit<Kills, 'client'>> {
-  const known: number[] = []
+  const known = new Knowledge()
   const faults: string[] = []
   let server = 0
   for (; server < rounds && faults.length === 0 && !over(); server++) {
     await sleep(draw() * 10)
-    known.push(...(await crew.endServer(draw() < 0.5 ? 'SIGTERM' : 'SIGKILL')))
+    known.addClients(crew, await crew.endServer(draw() < 0.5 ? 'SIGTERM' : 'SIGKILL'))
     await crew.startServer(draw() < 0.1 ? 'node' : 'c')
     await crew.progress()
     faults.push(...crew.faults())
   }
-  return { server, known, faults }
+  return { server, known: known.all, slowest: known.slowest, faults }
 }

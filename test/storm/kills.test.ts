@@ -14,11 +14,16 @@ t.test(`${KILLS} kills of a random side under load (COROIPC_STORM_SEED=${seed})`
   await using crew = await Crew.start({ directory, roles: eight })
   const late = performance.now() + LIMIT_MS
   const over = (): boolean => performance.now() > late
-  const { server, client, known, faults } = await killRandomly(crew, KILLS, random(seed), over)
+  const { server, client, known, slowest, faults } = await killRandomly(
+    crew,
+    KILLS,
+    random(seed),
+    over,
+  )
   t.strictSame(faults, [])
   t.equal(server + client, KILLS, `${server + client} of ${KILLS}`)
   t.ok(server > KILLS / 4 && client > KILLS / 4, `${server} of the server, ${client} of clients`)
-  t.comment(`a death is known after ${spread(known)} ms; ${known.length} of them`)
+  t.comment(`a death is known after ${spread(known)} ms, of ${known.length}; slowest: ${slowest}`)
   t.ok(Math.max(...known) < PROMISED_MS, 'within 1 s')
   t.comment(
     ['answers', 'unknown', 'never', 'dispatches', 'epoch']

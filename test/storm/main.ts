@@ -119,24 +119,31 @@ const ledgerOf = (crew: Crew): Record<string, number> => ({
 const storms: Record<string, (directory: string) => Promise<void>> = {
   async kills(directory) {
     await using crew = await Crew.start({ directory, roles: eight })
-    const { server, client, known, faults } = await killRandomly(
+    const { server, client, known, slowest, faults } = await killRandomly(
       crew,
       count(10_000),
       random(seed),
       over,
     )
     await ended(crew, faults)
-    console.log(`${server} servers and ${client} clients killed; known after ${spread(known)} ms`)
+    console.log(
+      `${server} servers and ${client} clients killed; known after ${spread(known)} ms; slowest: ${slowest}`,
+    )
     add('kills', { server, client, faults: faults.length, ...ledgerOf(crew) }, {}, known)
   },
 
   async restarts(directory) {
     await using crew = await Crew.start({ directory, roles: eight })
-    const { server, known, faults } = await restartOften(crew, count(500), random(seed), over)
+    const { server, known, slowest, faults } = await restartOften(
+      crew,
+      count(500),
+      random(seed),
+      over,
+    )
     await ended(crew, faults)
     const unsettled = [...crew.roles.keys()].map((lane) => crew.unsettled(lane)).filter(Boolean)
     must(unsettled.length === 0, unsettled.join('; '))
-    console.log(`${server} restarts; known after ${spread(known)} ms`)
+    console.log(`${server} restarts; known after ${spread(known)} ms; slowest: ${slowest}`)
     add('restarts', { server, faults: faults.length, ...ledgerOf(crew) }, {}, known)
   },
 
