@@ -11,8 +11,8 @@
  * Service 1 trusts nobody, service 2 everybody; 3 to 6 are as 1 with each of the backlog policies.
  * Mutants, to show that the ledger tells: `forgets` answers every 1000th request without executing
  * it, `repeats` executes every 1000th twice, `tears` answers every 1000th with a wrong byte,
- * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended.
- */
+ * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended,
+ * `hoards` has no bound for dispatches that wait, `admits` none for sockets that say nothing. */
 #include <coroipc/coroipcs.h>
 #include <poll.h>
 #include <signal.h>
@@ -204,6 +204,7 @@ int main(int argc, char** argv) {
   options.threads = 0;
   options.connections = options.connections_per_uid = 8192;
   options.bytes_per_uid = UINT64_C(64) << 30;
+  if (strcmp(mutant, "admits") == 0) options.handshakes = options.handshakes_per_uid = 8192;
   options.callbacks.authorize = authorize;
   options.callbacks.handler_get = handler_get;
   options.callbacks.disconnected = disconnected;
@@ -214,7 +215,7 @@ int main(int argc, char** argv) {
     of_service.private_data_bytes = sizeof(struct progress);
     if (service >= 3) {
       of_service.policy = service - 3;
-      of_service.backlog_bytes = 65536;
+      of_service.backlog_bytes = strcmp(mutant, "hoards") == 0 ? 1u << 30 : 65536;
     }
     must("service", coroipcs_service_add(server, service, &of_service));
   }
