@@ -110,10 +110,12 @@ export class Crew implements AsyncDisposable {
   }
 
   /** Waits until every client has an answer again; throws, and says who has none. */
-  async progress(lanes: readonly number[] = [...this.roles.keys()]): Promise<void> {
+  async progress(): Promise<void> {
     const before = this.column('answers')
     const behind = (): number[] =>
-      lanes.filter((lane) => this.ledger.get(lane, 'answers') <= (before[lane] as number))
+      [...before.keys()].filter(
+        (lane) => this.ledger.get(lane, 'answers') <= (before[lane] as number),
+      )
     try {
       await until('answers', () => behind().length === 0, STUCK_MS)
     } catch {
@@ -261,9 +263,9 @@ export function random(seed: number): () => number {
   }
 }
 
-/** Of this run: COROIPC_STORM_SEED, or another one each time. */
+/** Of this run: COROIPC_SEED, or another one each time. */
 export const seed: number = Number(
-  process.env['COROIPC_STORM_SEED'] ?? Math.floor(Math.random() * 2 ** 32),
+  process.env['COROIPC_SEED'] ?? Math.floor(Math.random() * 2 ** 32),
 )
 
 export interface Kills {

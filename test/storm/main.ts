@@ -207,7 +207,7 @@ else if (storm === undefined) {
   console.error(`npm run storm -- ${Object.keys(storms).join(' | ')} | totals`)
   process.exitCode = 2
 } else {
-  console.log(`${what}, COROIPC_STORM_SEED=${seed}`)
+  console.log(`${what}, COROIPC_SEED=${seed}`)
   const directory = mkdtempSync(join(os.tmpdir(), 'coroipc-'))
   chmodSync(directory, 0o755) // storms of other users come here
   process.env['COROIPC_RUNTIME_DIR'] = directory

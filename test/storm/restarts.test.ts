@@ -11,7 +11,7 @@ const directory = runtimeDirectory(t)
 const RESTARTS = 120
 const RACES = 300
 
-t.test(`${RESTARTS} restarts under load (COROIPC_STORM_SEED=${seed})`, async (t) => {
+t.test(`${RESTARTS} restarts under load (COROIPC_SEED=${seed})`, async (t) => {
   await using crew = await Crew.start({ directory, roles: eight })
   const { known, faults } = await restartOften(crew, RESTARTS, random(seed))
   t.strictSame(faults, [])

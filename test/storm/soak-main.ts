@@ -23,7 +23,7 @@ if (!(seconds >= 10)) throw new RangeError('--hours, --minutes, --seconds: 10 s 
 const directory = mkdtempSync(join(os.tmpdir(), 'coroipc-'))
 process.env['COROIPC_RUNTIME_DIR'] = directory
 const about = [
-  `${new Date().toISOString()}  COROIPC_STORM_SEED=${seed}`,
+  `${new Date().toISOString()}  COROIPC_SEED=${seed}`,
   `${os.cpus()[0]?.model ?? ''}, ${os.availableParallelism()} CPUs, Linux ${os.release()}, Node.js ${process.version}`,
 ]
 console.log(about.join('\n'))

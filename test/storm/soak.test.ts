@@ -8,7 +8,7 @@ import { soakHtml } from './soak-html.js'
 const directory = runtimeDirectory(t)
 const SECONDS = Number(process.env['COROIPC_SOAK_SECONDS'] ?? 45)
 
-t.test(`a soak of ${SECONDS} s (COROIPC_STORM_SEED=${seed})`, { timeout: 0 }, async (t) => {
+t.test(`a soak of ${SECONDS} s (COROIPC_SEED=${seed})`, { timeout: 0 }, async (t) => {
   const done = await soak({ seconds: SECONDS, directory, draw: random(seed) })
   t.comment(`${done.messages} messages, ${done.kills} kills, ${done.restarts} restarts`)
   for (const { what, seen, held } of done.verdicts) {
