@@ -147,12 +147,12 @@ function finish(label, count, seconds) {
 }
 
 /** Runs the given tests, `jobs` at a time. */
-async function runEach(names, run) {
+async function runEach(names, run, jobs = Number(options.jobs)) {
   const waiting = [...names]
   const worker = async () => {
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) await run(name)
   }
-  await Promise.all(Array.from({ length: Number(options.jobs) }, worker))
+  await Promise.all(Array.from({ length: jobs }, worker))
 }
 
 const runNative = (prefix = '', env = {}) =>
@@ -164,16 +164,20 @@ const runNative = (prefix = '', env = {}) =>
 const slow = /^test\/fuzz\//
 const slow_s = 5 * Number(options.timeout)
 
-const runScripts = (names, { node = process.execPath, label = '', env = {} } = {}) =>
-  runEach(names, (name) => {
-    const args = ['--enable-source-maps', join('build', `${name}.js`)]
-    return slow.test(name)
-      ? runTest(label + name, node, args, { ...env, TAP_TIMEOUT: slow_s }, slow_s * 1000)
-      : runTest(label + name, node, args, env)
-  })
+const runScripts = (names, { node = process.execPath, label = '', env = {}, jobs } = {}) =>
+  runEach(
+    names,
+    (name) => {
+      const args = ['--enable-source-maps', join('build', `${name}.js`)]
+      return slow.test(name)
+        ? runTest(label + name, node, args, { ...env, TAP_TIMEOUT: slow_s }, slow_s * 1000)
+        : runTest(label + name, node, args, env)
+    },
+    jobs,
+  )
 
 // What measures itself or builds things has nothing to do with the addon, and takes long.
-const withoutAddon = /^test\/(?:fuzz\/fuzz|house\/|matrix\/)/
+const withoutAddon = /^test\/(?:fuzz\/fuzz|house\/|matrix\/|scribble\/|storm\/|sweep\/)/
 
 async function runWithAddon(kind) {
   const addon = new SanitizedAddon(kind)
@@ -281,7 +285,13 @@ for (const name of ['fuzz', 'sweep']) {
 }
 if (everything || options.models) await runModels()
 if (everything || options.models) await runRelacy()
-if (everything || options.js) await runScripts(tests(/\.test\.ts$/))
+if (everything || options.js) {
+  const scripts = tests(/\.test\.ts$/)
+  const storms = scripts.filter((name) => name.startsWith('test/storm/'))
+  await runScripts(scripts.filter((name) => !storms.includes(name)))
+  // A storm is all that the machine can bear: beside another test each would measure the other.
+  await runScripts(storms, { jobs: 1 })
+}
 if (everything || options.matrix) await runMatrix()
 
 if (ran === 0 && total.failed.length === 0) total.failed.push({ name: 'no test ran', details: '' })

@@ -43,6 +43,13 @@ const programs: Readonly<Record<Runtime, (what: string, ...args: string[]) => Pr
     Program.command(process.execPath, built(`test/storm/${what}.js`), ...args),
 }
 
+/** How long it took until somebody knew of a death, in ms: since SIGKILL, and since the process had ended. */
+export interface Known {
+  readonly ms: number
+  /** What the promise is about: the kernel ends a process when it gets a CPU, which on a full machine takes its time. */
+  readonly lateMs: number
+}
+
 export interface CrewOptions {
   /** A directory of the test's own, also the runtime directory. */
   readonly directory: string
@@ -57,6 +64,8 @@ export class Crew implements AsyncDisposable {
   readonly roles: readonly Role[]
   readonly name: string = freshName()
   readonly members: Program[] = []
+  /** For how long the watcher was kept from looking, in the last wait. */
+  keptMs = 0
   readonly #path: string
   readonly #mutant: readonly string[]
   /** What a server holds that nobody has connected to. */
@@ -79,6 +88,11 @@ export class Crew implements AsyncDisposable {
     for (const lane of crew.roles.keys()) crew.startMember(lane)
     await crew.progress()
     return crew
+  }
+
+  /** Of the server. */
+  get runtime(): Runtime {
+    return this.#runtime
   }
 
   get server(): Program {
@@ -124,30 +138,46 @@ export class Crew implements AsyncDisposable {
     }
   }
 
-  /** Ends the server: after how many ms each of the clients knew. It is not started again. */
-  async endServer(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<number[]> {
+  /** Ends the server: how soon each of the clients knew. It is not started again. */
+  async endServer(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<Known[]> {
     const at = nowNs()
     await this.server.kill(signal)
-    await until(
-      'every client to know',
-      () => this.column('deathNs').every((seen) => seen > at),
-      STUCK_MS,
+    const ended = nowNs()
+    await this.#watch('every client to know', () =>
+      this.column('deathNs').every((seen) => seen > at),
     )
-    return this.column('deathNs').map((seen) => (seen - at) / 1e6)
+    return this.column('deathNs').map((seen) => known(at, ended, seen))
   }
 
-  /** SIGKILL for a client: after how many ms the server knew; undefined if it had no connection then. */
-  async killMember(lane: number): Promise<number | undefined> {
+  /** SIGKILL for a client: how soon the server knew; undefined if it had no connection then. */
+  async killMember(lane: number): Promise<Known | undefined> {
     const at = nowNs()
     await (this.members[lane] as Program).kill()
-    const knows = (): boolean => this.ledger.get(lane, 'goneNs') > at
+    const ended = nowNs()
+    const seen = (): number => this.ledger.get(lane, 'goneNs')
     const between = this.roles[lane]?.kind === 'connects'
     try {
-      await until('the server to know', knows, between ? 100 : STUCK_MS)
+      await this.#watch('the server to know', () => seen() > at, between ? 100 : STUCK_MS)
     } catch (error) {
       if (!between) throw error
     }
-    return knows() ? (this.ledger.get(lane, 'goneNs') - at) / 1e6 : undefined
+    return seen() > at ? known(at, ended, seen()) : undefined
+  }
+
+  /** Waits, and notes for how long this process itself was kept from looking: so much the machine is to blame for. */
+  async #watch(what: string, condition: () => boolean, limitMs: number = STUCK_MS): Promise<void> {
+    let looked = performance.now()
+    this.keptMs = 0
+    await until(
+      what,
+      () => {
+        const now = performance.now()
+        this.keptMs = Math.max(this.keptMs, now - looked)
+        looked = now
+        return condition()
+      },
+      limitMs,
+    )
   }
 
   /**
@@ -252,6 +282,11 @@ export class Crew implements AsyncDisposable {
   }
 }
 
+const known = (at: number, ended: number, seen: number): Known => ({
+  ms: (seen - at) / 1e6,
+  lateMs: Math.max(0, seen - ended) / 1e6,
+})
+
 /** A number from 0 to below 1 for each call, the same row for the same seed (mulberry32). */
 export function random(seed: number): () => number {
   let state = seed
@@ -271,30 +306,40 @@ export const seed: number = Number(
 export interface Kills {
   readonly server: number
   readonly client: number
-  /** How long each survivor took to know, in ms. */
-  readonly known: number[]
-  /** Who took longest. */
-  readonly slowest: string
+  readonly knowledge: Knowledge
   /** What was wrong, if something was. */
   readonly faults: string[]
 }
 
-/** How long the survivors took to know, and who took longest. */
-class Knowledge {
+/** How soon the survivors knew, and who was last. */
+export class Knowledge {
+  /** Since SIGKILL, in ms. */
   readonly all: number[] = []
+  /** The longest time since a process had ended. */
+  lateMs = 0
   slowest = 'nobody'
   #longest = 0
 
-  add(ms: number, who: string): void {
+  add(crew: Crew, { ms, lateMs }: Known, who: string): void {
     this.all.push(ms)
+    this.lateMs = Math.max(this.lateMs, lateMs)
     if (ms <= this.#longest) return
     this.#longest = ms
-    this.slowest = who
+    const times = `${lateMs.toFixed(1)} ms after the end; the watcher was kept from looking for ${crew.keptMs.toFixed(1)} ms`
+    this.slowest = `${who}, ${times}`
   }
 
-  addClients(crew: Crew, times: readonly number[]): void {
-    for (const [lane, ms] of times.entries())
-      this.add(ms, `client ${lane} (${crew.roles[lane]?.runtime} ${crew.roles[lane]?.kind})`)
+  addClients(crew: Crew, times: readonly Known[]): void {
+    for (const [lane, time] of times.entries())
+      this.add(
+        crew,
+        time,
+        `client ${lane} (${crew.roles[lane]?.runtime} ${crew.roles[lane]?.kind})`,
+      )
+  }
+
+  get text(): string {
+    return `${this.all.length} deaths are known after ${spread(this.all)} ms; slowest: ${this.slowest}`
   }
 }
 
@@ -305,7 +350,7 @@ export async function killRandomly(
   draw: () => number,
   over: () => boolean = () => false,
 ): Promise<Kills> {
-  const known = new Knowledge()
+  const knowledge = new Knowledge()
   const faults: string[] = []
   let server = 0
   let client = 0
@@ -313,13 +358,14 @@ export async function killRandomly(
     await sleep(2 + draw() * 20)
     if (draw() < 0.5) {
       server++
-      known.addClients(crew, await crew.endServer())
+      knowledge.addClients(crew, await crew.endServer())
       await crew.startServer(draw() < 0.1 ? 'node' : 'c')
     } else {
       client++
       const lane = Math.floor(draw() * crew.roles.length)
-      const ms = await crew.killMember(lane)
-      if (ms !== undefined) known.add(ms, `the server, of ${crew.roles[lane]?.kind}`)
+      const time = await crew.killMember(lane)
+      if (time !== undefined)
+        knowledge.add(crew, time, `the server (${crew.runtime}), of ${crew.roles[lane]?.kind}`)
       crew.startMember(lane)
     }
     await crew.progress()
@@ -327,7 +373,7 @@ export async function killRandomly(
     if (beside !== '') faults.push(`after ${server + client} kills: ${beside}`)
     faults.push(...crew.faults())
   }
-  return { server, client, known: known.all, slowest: known.slowest, faults }
+  return { server, client, knowledge, faults }
 }
 
 /** 'p50 0.1, p99 2.0, max 3.1' */
@@ -345,15 +391,15 @@ export async function restartOften(
   draw: () => number,
   over: () => boolean = () => false,
 ): Promise<Omit<Kills, 'client'>> {
-  const known = new Knowledge()
+  const knowledge = new Knowledge()
   const faults: string[] = []
   let server = 0
   for (; server < rounds && faults.length === 0 && !over(); server++) {
     await sleep(draw() * 10)
-    known.addClients(crew, await crew.endServer(draw() < 0.5 ? 'SIGTERM' : 'SIGKILL'))
+    knowledge.addClients(crew, await crew.endServer(draw() < 0.5 ? 'SIGTERM' : 'SIGKILL'))
     await crew.startServer(draw() < 0.1 ? 'node' : 'c')
     await crew.progress()
     faults.push(...crew.faults())
   }
-  return { server, known: known.all, slowest: known.slowest, faults }
+  return { server, knowledge, faults }
 }

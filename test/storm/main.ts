@@ -15,7 +15,16 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { built } from '../support/paths.js'
 import { Program } from '../support/program.js'
-import { Crew, eight, killRandomly, random, restartOften, seed, spread } from './crew.js'
+import {
+  Crew,
+  eight,
+  killRandomly,
+  type Knowledge,
+  PROMISED_MS,
+  random,
+  restartOften,
+  seed,
+} from './crew.js'
 import { halfOpen, halves, stopHalf, Storm } from './storms.js'
 
 const { values, positionals } = parseArgs({
@@ -116,35 +125,43 @@ const ledgerOf = (crew: Crew): Record<string, number> => ({
   never: crew.total('never'),
 })
 
+const late = ({ lateMs }: Knowledge): Record<string, number> => {
+  must(lateMs < PROMISED_MS, `a death was known ${lateMs} ms after it`)
+  return { 'ms after the end': Math.ceil(lateMs) }
+}
+
 const storms: Record<string, (directory: string) => Promise<void>> = {
   async kills(directory) {
     await using crew = await Crew.start({ directory, roles: eight })
-    const { server, client, known, slowest, faults } = await killRandomly(
+    const { server, client, knowledge, faults } = await killRandomly(
       crew,
       count(10_000),
       random(seed),
       over,
     )
     await ended(crew, faults)
-    console.log(
-      `${server} servers and ${client} clients killed; known after ${spread(known)} ms; slowest: ${slowest}`,
+    console.log(`${server} servers and ${client} clients killed; ${knowledge.text}`)
+    add(
+      'kills',
+      { server, client, faults: faults.length, ...ledgerOf(crew) },
+      late(knowledge),
+      knowledge.all,
     )
-    add('kills', { server, client, faults: faults.length, ...ledgerOf(crew) }, {}, known)
   },
 
   async restarts(directory) {
     await using crew = await Crew.start({ directory, roles: eight })
-    const { server, known, slowest, faults } = await restartOften(
-      crew,
-      count(500),
-      random(seed),
-      over,
-    )
+    const { server, knowledge, faults } = await restartOften(crew, count(500), random(seed), over)
     await ended(crew, faults)
     const unsettled = [...crew.roles.keys()].map((lane) => crew.unsettled(lane)).filter(Boolean)
     must(unsettled.length === 0, unsettled.join('; '))
-    console.log(`${server} restarts; known after ${spread(known)} ms; slowest: ${slowest}`)
-    add('restarts', { server, faults: faults.length, ...ledgerOf(crew) }, {}, known)
+    console.log(`${server} restarts; ${knowledge.text}`)
+    add(
+      'restarts',
+      { server, faults: faults.length, ...ledgerOf(crew) },
+      late(knowledge),
+      knowledge.all,
+    )
   },
 
   async races(directory) {
