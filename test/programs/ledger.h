@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,6 +84,16 @@ static inline uint64_t now_ns(void) {
 
 /* Whoever leads may be killed, too: nobody goes on without it. */
 static inline void end_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
+/* Storms are made of fds: as many as this user may have, and root more. */
+static inline void want_fds(void) {
+  const struct rlimit many = {1 << 16, 1 << 16};
+  if (setrlimit(RLIMIT_NOFILE, &many) == 0) return;
+  struct rlimit own;
+  getrlimit(RLIMIT_NOFILE, &own);
+  own.rlim_cur = own.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &own);
+}
 
 static inline struct ledger ledger_open(const char* path) {
   const int fd = open(path, O_RDWR | O_CLOEXEC);

@@ -16,7 +16,6 @@
 #include <coroipc/coroipcs.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 #include "ledger.h"
 
@@ -197,8 +196,7 @@ int main(int argc, char** argv) {
   end_with_parent();
   ledger = ledger_open(argv[2]);
   if (argc == 4) mutant = argv[3];
-  const struct rlimit fds = {1 << 16, 1 << 16}; /* two for each client; only root may raise it */
-  (void)setrlimit(RLIMIT_NOFILE, &fds);
+  want_fds(); /* two for each client */
   struct coroipcs_options options;
   coroipcs_options_init(&options);
   options.threads = 0;

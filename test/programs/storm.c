@@ -17,7 +17,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -259,13 +258,7 @@ int main(int argc, char** argv) {
   end_with_parent();
   name = argv[2];
   count = (uint32_t)strtoul(argv[3], NULL, 10);
-  const struct rlimit fds = {1 << 16, 1 << 16}; /* where root allows it */
-  if (setrlimit(RLIMIT_NOFILE, &fds) != 0) {
-    struct rlimit own;
-    getrlimit(RLIMIT_NOFILE, &own);
-    own.rlim_cur = own.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &own);
-  }
+  want_fds();
   if (argc > 4) {
     const uid_t uid = (uid_t)atoi(argv[4]);
     if (setgroups(0, NULL) != 0 || setgid(uid) != 0 || setuid(uid) != 0) fail("setuid");

@@ -315,14 +315,14 @@ export interface Kills {
 export class Knowledge {
   /** Since SIGKILL, in ms. */
   readonly all: number[] = []
-  /** The longest time since a process had ended. */
-  lateMs = 0
+  /** Since the process had ended, in ms. */
+  readonly late: number[] = []
   slowest = 'nobody'
   #longest = 0
 
   add(crew: Crew, { ms, lateMs }: Known, who: string): void {
     this.all.push(ms)
-    this.lateMs = Math.max(this.lateMs, lateMs)
+    this.late.push(lateMs)
     if (ms <= this.#longest) return
     this.#longest = ms
     const times = `${lateMs.toFixed(1)} ms after the end; the watcher was kept from looking for ${crew.keptMs.toFixed(1)} ms`
@@ -338,8 +338,14 @@ export class Knowledge {
       )
   }
 
+  /** The longest time since a process had ended. */
+  get lateMs(): number {
+    return this.late.reduce((most, ms) => Math.max(most, ms), 0)
+  }
+
   get text(): string {
-    return `${this.all.length} deaths are known after ${spread(this.all)} ms; slowest: ${this.slowest}`
+    const times = `${spread(this.all)} ms since SIGKILL, ${spread(this.late)} ms since the end`
+    return `${this.all.length} deaths are known: ${times}; slowest: ${this.slowest}`
   }
 }
 

@@ -201,7 +201,13 @@ async function live(connection: Connection): Promise<void> {
 
 if (kind === 'reconnecting') {
   await using client = reconnecting(name, { service, pauseMs: PAUSE_MS, pauseMsMax: 5 })
-  client.on('connect', () => ledger.add(lane, 'epoch'))
+  let serverId = ''
+  client.on('connect', (connection) => {
+    ledger.add(lane, 'epoch')
+    if (connection.serverId === serverId)
+      wrong('the server that was gone again', ledger.get(lane, 'epoch'))
+    serverId = connection.serverId
+  })
   client.on('disconnect', () => ledger.set(lane, 'deathNs', nowNs()))
   await pipelined(
     (payload) => client.request(0, payload),

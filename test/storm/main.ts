@@ -13,6 +13,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import os from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { rssBytes } from '../support/gauge.js'
 import { built } from '../support/paths.js'
 import { Program } from '../support/program.js'
 import {
@@ -177,9 +178,12 @@ const storms: Record<string, (directory: string) => Promise<void>> = {
       directory,
       roles: [{ kind: 'blocking', runtime: 'c' }],
     })
-    const row = await Storm.of('sequential', crew.name, count(100_000))
     const wanted = Number(values['at-once'])
     const { answered = 0 } = await Storm.of('at-once', crew.name, wanted)
+    const rss = rssBytes(crew.server.pid)
+    const row = await Storm.of('sequential', crew.name, count(100_000))
+    const grown = Math.max(0, rssBytes(crew.server.pid) - rss) >> 10
+    must(grown <= 1024, `the server grew by ${grown} KiB in the row`)
     must(row['failed'] === 0, `${row['failed']} connects failed`)
     must(answered === wanted, `${answered} of ${wanted} at once were answered`)
     await ended(crew)
@@ -187,7 +191,11 @@ const storms: Record<string, (directory: string) => Promise<void>> = {
     console.log(
       `${sequential} in a row: p50 ${p50}, p99 ${p99}, max ${max} us; ${answered} at once`,
     )
-    add('connects', { sequential, 'at once': answered }, { 'p99 (us)': p99, 'max (us)': max })
+    add(
+      'connects',
+      { sequential, 'at once': answered },
+      { 'p99 (us)': p99, 'max (us)': max, 'KiB grown': grown },
+    )
   },
 
   async 'half-open'(directory) {
