@@ -137,8 +137,8 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
    *
    * @param bytes 1 to `messageBytes`
    * @throws `ERR_COROIPC_FULL`: all segments are with the client, `'drain'` follows and `drain()` waits
-   *   for it; `ERR_COROIPC_LIMIT`: this one can never be had; `ERR_COROIPC_NO_MEMORY`, `ERR_COROIPC_DISCONNECTED`,
-   *   `ERR_COROIPC_INVALID_ARGUMENT`
+   *   for it; `ERR_COROIPC_LIMIT`: this one can never be had; `ERR_COROIPC_NO_MEMORY`; why it ended when the
+   *   client is gone, `ERR_COROIPC_DISCONNECTED` if it was already; `ERR_COROIPC_INVALID_ARGUMENT`
    */
   allocate(bytes: number): SharedBuffer
   /** Counters of this connection; `clear` begins them anew. @throws `ERR_COROIPC_DISCONNECTED` when gone. */
