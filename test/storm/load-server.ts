@@ -55,7 +55,8 @@ const handlers: Handlers<Progress> = {
       return buffer
     } catch (error) {
       // All are with the client, and this one is copied; or it has gone meanwhile.
-      if (!/_(FULL|DISCONNECTED|PEER_DEAD)$/.test((error as { code?: string }).code ?? '')) throw error
+      if (!/_(FULL|DISCONNECTED|PEER_DEAD)$/.test((error as { code?: string }).code ?? ''))
+        throw error
       return payload.slice()
     }
   },

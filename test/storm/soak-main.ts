@@ -1,5 +1,5 @@
 // `npm run soak -- --hours N`, or --minutes or --seconds: soak.ts for so long. Prints what it sees, ends with 1 if something
-// did not hold, and draws build/soak/report.html.
+// did not hold, and draws build/soak/report.html; report.json has its figures.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
@@ -57,6 +57,7 @@ console.log(
   `${done.verdicts.length - failed - open} held, ${failed} did not, ${open} need a longer run`,
 )
 mkdirSync(built('soak'), { recursive: true })
+writeFileSync(built('soak/report.json'), JSON.stringify(done))
 writeFileSync(built('soak/report.html'), soakHtml(done, about.join('\n')))
 console.log('build/soak/report.html')
 process.exitCode = failed > 0 ? 1 : 0
