@@ -62,7 +62,7 @@ coroipcc_connection::coroipcc_connection(coroipcc_group& owner, const coroipcc_o
 }
 
 coroipcc_connection::~coroipcc_connection() {
-  for (std::deque<coroipc::Kept>* kept : {&kept_answers_, &kept_dispatches_}) {
+  for (std::list<coroipc::Kept>* kept : {&kept_answers_, &kept_dispatches_}) {
     for (const coroipc::Kept& one : *kept) coroipc::BlockFree(one.block);
   }
   pthread_cond_destroy(&changed_);

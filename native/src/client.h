@@ -6,7 +6,7 @@
 #include <coroipc/coroipcc.h>
 #include <pthread.h>
 
-#include <deque>
+#include <list>
 #include <string>
 #include <vector>
 
@@ -224,7 +224,8 @@ struct coroipcc_connection final : coroipc::Connection {
   uint32_t given_up_ = 0;       // requests in the library's slots that nobody waits for any more
   bool slot_row_ = false;       // a SLOT_FREE row for one of them waits to be received
   uint64_t flow_told_ = 0;      // what the last row said
-  std::deque<coroipc::Kept> kept_answers_, kept_dispatches_;
+  // Lists and no deques: one of those has half a kilobyte before anything is in it.
+  std::list<coroipc::Kept> kept_answers_, kept_dispatches_;
   uint64_t kept_dispatch_bytes_ = 0;
   coroipc::Lease leases_[2];
   bool keeping_ = false;  // a blocking call drains: dispatches may go to private memory
