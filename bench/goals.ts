@@ -18,6 +18,7 @@ export interface Verdict {
 const OURS = 'coroipc'
 const OURS_IN_C = 'coroipc-c'
 const FLOOR = 'floor-c'
+const FLOOR_NAPI = 'floor-napi'
 const NET = 'node-net'
 const LIBQB = 'libqb'
 const ZEROMQ_C = 'zeromq-c'
@@ -190,6 +191,15 @@ const sizeName = (bytes: number): string =>
 
 const roundTrips: readonly Goal[] = [
   atMostFloor('rtt-sync 64 B, both awake, two CPUs', rtt, { ...rtt, ...spinning }, 1.5),
+  information(
+    compared({
+      goal: 'rtt-sync 64 B, both awake, two CPUs: p50 <= 1.5 x the floor of Node-API',
+      figure: 'p50_us',
+      ours: rtt,
+      other: [{ ...rtt, ...spinning, subject: FLOOR_NAPI }],
+      factor: 1.5,
+    }),
+  ),
   rowGoal('rtt-sync 64 B, both awake, two CPUs: p99 <= 10 x its p50', rtt, (row) =>
     row.p50_us === null || row.p99_us === null
       ? undefined

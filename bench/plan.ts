@@ -68,9 +68,12 @@ const START_PROGRAM_MS = 60
 const START_CONNECTION_MS = 0.6
 const START_SERVER_MS = 200
 
-/** Without the peers that a user installs on request; they take part where it says something about them. */
+/**
+ * Without the peers that a user installs on request; they take part where it says something about them. Of
+ * the floors those that goals are measured by; the others explain these.
+ */
 export function atHome(subject: string): boolean {
-  return /^(coroipc|floor|node-net)/.test(subject)
+  return /^(coroipc.*|floor-c|floor-napi|node-net)$/.test(subject)
 }
 
 const RIVALS = /^(libqb|zeromq)/

@@ -4,6 +4,7 @@ import { coroipc } from './coroipc.js'
 import { coroipcC, coroipcCNode } from './coroipc-c.js'
 import { dbus } from './dbus.js'
 import { floorC } from './floor-c.js'
+import { floorJs, floorNapi, floorNapiArena, floorNapiScope } from './floor-napi.js'
 import { forkAdvanced, forkJson } from './fork.js'
 import { grpc } from './grpc.js'
 import { libqb } from './libqb.js'
@@ -18,6 +19,10 @@ import { zeromqJs } from './zeromq-js.js'
 
 export const subjects: readonly Subject[] = [
   floorC,
+  floorJs,
+  floorNapi,
+  floorNapiScope,
+  floorNapiArena,
   coroipc,
   coroipcC,
   coroipcCNode,
