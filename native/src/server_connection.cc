@@ -342,6 +342,12 @@ uint32_t coroipcs_connection::TurnCap(uint32_t in, uint32_t cap) {
   // makes more turns of it than it is worth.
   const uint32_t waiting = in_[in].seen_bytes() / last_record_bytes;
   uint32_t turn = std::clamp(waiting / 2, 8u, 64u);
+  // Answers that wait already, and those of the requests that are being handled, count against the
+  // bound that the client agreed to: a turn must not run far past it.
+  if (const coroipc::Outbound& out = out_[kResponse]; out.backlog.count() != 0) {
+    const uint32_t owed = out.backlog.count() + in_flight;
+    turn = std::min(turn, owed < requests_in_flight_ ? requests_in_flight_ - owed : 1);
+  }
   if (priority == COROIPCS_PRIORITY_HIGH) turn *= 2;
   if (priority == COROIPCS_PRIORITY_LOW) turn = std::max(1u, turn / 4);
   if (rate == 0) return turn;
