@@ -122,6 +122,8 @@ Status RingReader::LoadPeer() {
 }
 
 Status RingReader::Peek(coroipc_record* header, const uint8_t** payload) {
+  // Looking twice may find less the second time, from who lies: nothing is left to advance over.
+  peeked_ = 0;
   // At most two rounds: a pad ends the ring, and the record after it starts at offset 0.
   for (int round = 0; round < 2; ++round) {
     if (position_ == seen_) {
