@@ -144,9 +144,10 @@ export class Group {
     }
     this.#walking = false
     // Nobody has a view of it, neither of what came nor of anything that came since: the same memory again, while
-    // it is in the cache.
-    if (lentFrom >= 0 && kept === 0 && words[Word.slabPosition] === position)
-      words[Word.slabPosition] = lentFrom
+    // it is in the cache. A listener's own blocking calls may have brought another slab, whose position could be
+    // the same by chance: then it is not ours to turn back.
+    const untouched = this.loop.slab === slab && words[Word.slabPosition] === position
+    if (lentFrom >= 0 && kept === 0 && untouched) words[Word.slabPosition] = lentFrom
     if (this.#leaving.length > 0) {
       for (const number of this.#leaving.splice(0)) addon.disconnect(this.loop.handle, number)
     }
