@@ -255,3 +255,33 @@ t.test('by position: one listener, no other reader, and it may throw', async (t)
   t.match(errors, [{ message: 'of the listener' }])
   process.off('uncaughtException', caught)
 })
+
+t.test(
+  'by position: memory is not turned back in another slab than the one it was lent from',
+  async (t) => {
+    await using connection = await open()
+    const answers: Uint8Array[] = []
+    let done = false
+    // Calls until the slab is another one and stands exactly where this one stood.
+    const stop = connection.transientDispatches((bytes, offset, length) => {
+      const end = offset + ((length + 7) & ~7)
+      for (;;) {
+        const answer = connection.requestSync(0, Buffer.alloc(8, 1))
+        if (answer.buffer === bytes.buffer) continue
+        answers.push(answer)
+        if (answer.byteOffset + 8 === end) break
+      }
+      done = true
+    })
+    // One way: an answer beside it would be something that is kept.
+    connection.send(9, order(1, 64))
+    await until(() => done)
+    for (let i = 0; i < 16; i++) connection.requestSync(0, Buffer.alloc(8, 2))
+    t.ok(answers.length >= 8)
+    t.ok(
+      answers.every((answer) => answer.every((byte) => byte === 1)),
+      'answers are the caller’s own',
+    )
+    stop()
+  },
+)
