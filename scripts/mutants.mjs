@@ -11,15 +11,26 @@ export function mutate(file, { name, from, to }) {
   return { source: source.replace(from, () => to) }
 }
 
-/** Writes `mutant.file` with its mistake into `place`; false, and says so, when there is none. */
+/**
+ * Writes `mutant.file` into `place`, with its mistake, or with the mistake in a header `mutant.header` beside it, which is to be
+ * included first; false, and says so, when there is none.
+ */
 export function plant(mutant, place) {
-  const { source, why } = mutate(`native/src/${mutant.file}.cc`, mutant)
+  const { header, file } = mutant
+  const wrong = header === undefined ? `${file}.cc` : `${header}.h`
+  const { source, why } = mutate(`native/src/${wrong}`, mutant)
   if (why !== undefined) {
     console.error(why)
     return false
   }
-  const path = `${place}/${mutant.file}.cc`
+  write(`${place}/${wrong}`, source)
+  if (header !== undefined)
+    write(`${place}/${file}.cc`, readFileSync(`native/src/${file}.cc`, 'utf8'))
+  return true
+}
+
+/** What is there already keeps its date, so that nothing is made again. */
+function write(path, source) {
   mkdirSync(dirname(path), { recursive: true })
   if (!existsSync(path) || readFileSync(path, 'utf8') !== source) writeFileSync(path, source)
-  return true
 }

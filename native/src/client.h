@@ -242,10 +242,11 @@ struct coroipcc_connection final : coroipc::Connection {
 // Private memory for what is met while somebody waits for something else.
 class coroipcc_connection::KeepSink final : public coroipc::Sink {
  public:
-  explicit KeepSink(coroipcc_connection& connection) : connection_(connection) {}
-  Put Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) override;
+  explicit KeepSink(coroipcc_connection& connection) : Sink(nullptr), connection_(connection) {}
 
  private:
+  Put AddAny(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) override;
+
   coroipcc_connection& connection_;
 };
 

@@ -23,8 +23,8 @@ constexpr uint32_t kServerSegments = 2;  // indices that stay the server's for i
 
 // -- receiving ------------------------------------------------------------------------------------
 
-coroipc::Sink::Put coroipcc_connection::KeepSink::Add(const coroipc_entry& row,
-                                                      const uint8_t* payload, uint32_t bytes) {
+coroipc::Sink::Put coroipcc_connection::KeepSink::AddAny(const coroipc_entry& row,
+                                                         const uint8_t* payload, uint32_t bytes) {
   void* block = nullptr;
   if (bytes != 0 && row.flags != COROIPC_IN_SEGMENT) {
     block = coroipc::BlockAllocate(bytes);

@@ -17,36 +17,13 @@ constexpr int kSocketTurnsForSegment = 64;
 constexpr uint64_t kBatchBlockBytesMax = 8u << 20;  // one message more than this, at most
 }  // namespace
 
-namespace {
-// Word by word, as it was written a moment ago: one wide load of what several narrow stores have
-// just made waits until all of them, and every store before them, have reached the cache.
-void CopyNarrow(coroipc_entry& to, const coroipc_entry& from) {
-  static_assert(sizeof to % sizeof(uint32_t) == 0);
-  auto* const words = reinterpret_cast<uint32_t*>(&to);
-  const auto* const given = reinterpret_cast<const uint32_t*>(&from);
-  for (size_t i = 0; i < sizeof to / sizeof(uint32_t); ++i) StoreRelaxed(words[i], given[i]);
-}
-}  // namespace
-
-Sink::Put BatchSink::Add(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) {
+Sink::Put BatchSink::AddAny(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) {
   coroipc_batch& batch = *batch_;
   if (batch.count == batch.capacity) return Put::kFull;
   coroipc_entry& entry = batch.entries[batch.count];
   if (row.flags == COROIPC_IN_SEGMENT || bytes == 0) {
-    CopyNarrow(entry, row);
-    entry.bytes = bytes;
-    if (row.flags != COROIPC_IN_SEGMENT) entry.offset = batch.arena_used;
-    batch.blocks[batch.count++] = nullptr;
-    return Put::kTaken;
-  }
-  const uint32_t used = batch.arena_used;
-  if (bytes < COROIPC_BLOCK_BYTES && bytes <= batch.arena_bytes - used) {
-    CopyIn(batch.arena + used, payload, bytes);
-    CopyNarrow(entry, row);
-    entry.bytes = bytes;
-    entry.offset = used;
-    const uint32_t next = (used + bytes + 7u) & ~7u;
-    batch.arena_used = next < batch.arena_bytes ? next : batch.arena_bytes;
+    const bool elsewhere = row.flags == COROIPC_IN_SEGMENT;
+    PutRow(entry, row, elsewhere ? row.offset : batch.arena_used, bytes);
     batch.blocks[batch.count++] = nullptr;
     return Put::kTaken;
   }
@@ -459,16 +436,14 @@ Status Connection::Write(Outbound& out, coroipc_record& header, const struct iov
   return COROIPC_OK;
 }
 
-Status Connection::Send(uint32_t which, coroipc_record& header, const struct iovec* parts,
-                        uint32_t count, uint32_t bytes, coroipc_buffer* buffer, uint32_t offset) {
-  Outbound& out = out_[which];
-  header.sequence = sequence_++;
+Status Connection::SendAny(Outbound& out, coroipc_record& header, const struct iovec* parts,
+                           uint32_t count, uint32_t bytes, coroipc_buffer* buffer,
+                           uint32_t offset) {
   if (out.backlog.empty()) {
     const Status status = Write(out, header, parts, count, bytes, buffer, offset);
     if (status == COROIPC_OK) {
       stats_.bytes_sent += bytes;
-      // A writer that fills an eighth of the ring in one go lets the reader begin.
-      if (out.ring.unpublished_bytes() >= 16384) PublishOut();
+      if (out.ring.unpublished_bytes() >= kPublishBytes) PublishOut();
       return COROIPC_OK;
     }
     if (status != COROIPC_AGAIN) {

@@ -56,9 +56,6 @@ ForkGuard::ForkGuard() : word_(Page()) {
   if (word_->compare_exchange_strong(token_, next, std::memory_order_relaxed)) token_ = next;
 }
 
-bool ForkGuard::forked() const {
-  if (word_ == nullptr) return token_ != static_cast<unsigned>(getpid());
-  return token_ != word_->load(std::memory_order_relaxed);
-}
+bool ForkGuard::OtherProcess() const { return token_ != static_cast<unsigned>(getpid()); }
 
 }  // namespace coroipc

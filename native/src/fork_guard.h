@@ -10,10 +10,15 @@ namespace coroipc {
 
 class ForkGuard {
  public:
-  ForkGuard();          // remembers this process
-  bool forked() const;  // true in a child of the process that made this guard
+  ForkGuard();  // remembers this process
+  // True in a child of the process that made this guard.
+  bool forked() const {
+    return word_ != nullptr ? token_ != word_->load(std::memory_order_relaxed) : OtherProcess();
+  }
 
  private:
+  bool OtherProcess() const;
+
   // nullptr: there was no page, and the token is the process id. A page made later is not this
   // guard's.
   std::atomic<unsigned>* word_;

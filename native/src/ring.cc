@@ -60,28 +60,6 @@ Status RingWriter::Reserve(uint32_t payload_bytes, uint8_t** payload, uint32_t* 
   return COROIPC_OK;
 }
 
-void RingWriter::Commit(const coroipc_record& header) {
-  const uint32_t total = RecordBytes(header.bytes);
-  uint8_t* record = data_ + reserved_;
-  // Field by field, atomic so that no compiler joins them: one wide load of a header that was made
-  // field by field waits for all stores before it, those to lines that the reader still has
-  // included. That was half of what a small message cost.
-  auto& to = *reinterpret_cast<coroipc_record*>(record);
-  StoreRelaxed(to.bytes, header.bytes);
-  StoreRelaxed(to.id, header.id);
-  StoreRelaxed(to.kind, header.kind);
-  StoreRelaxed(to.flags, header.flags);
-  StoreRelaxed(to.correlation, header.correlation);
-  StoreRelaxed(to.status, header.status);
-  StoreRelaxed(to.sequence, header.sequence);
-  StoreRelaxed(to.argument, header.argument);
-  // Unused bytes are zero: nothing of this process' memory, nor of an older message, travels along.
-  if (const uint32_t tail = total - COROIPC_RECORD_BYTES - header.bytes; tail != 0) {
-    std::memset(record + COROIPC_RECORD_BYTES + header.bytes, 0, tail);
-  }
-  position_ += total;
-}
-
 void RingWriter::Publish() {
   published_ = position_;
   // ORDER record-published (seq_cst; pairs with the acquire in RingReader::LoadPeer): the record's

@@ -21,6 +21,8 @@
 
 #include <coroipc/abi.h>
 
+#include <cstring>
+
 #include "shared_word.h"
 #include "status.h"
 
@@ -42,8 +44,39 @@ class RingWriter {
   // Room for a record: OK and where its payload goes. AGAIN: `*wants` bytes (pad included) are not
   // free. `payload_bytes` <= payload_bytes_max(). Nothing is visible before Publish.
   Status Reserve(uint32_t payload_bytes, uint8_t** payload, uint32_t* wants);
+  // Reserve where nothing is to be found out: the room is known and no pad is due. nullptr: Reserve
+  // says what is. Most records take this way, so that it is made of a few instructions.
+  uint8_t* ReserveKnown(uint32_t payload_bytes) {
+    if (payload_bytes > payload_bytes_max()) return nullptr;
+    const uint32_t need = RecordBytes(payload_bytes);
+    const uint32_t offset = position_ & (capacity_ - 1);
+    if (need > capacity_ - offset || need > capacity_ - (position_ - peer_read_)) return nullptr;
+    reserved_ = offset;
+    return data_ + offset + COROIPC_RECORD_BYTES;
+  }
   // Writes the header of what was reserved last and zeroes the padding behind its payload.
-  void Commit(const coroipc_record& header);
+  void Commit(const coroipc_record& header) {
+    const uint32_t total = RecordBytes(header.bytes);
+    uint8_t* record = data_ + reserved_;
+    // Field by field, atomic so that no compiler joins them: one wide load of a header that was
+    // made field by field waits for all stores before it, those to lines that the reader still has
+    // included. That was half of what a small message cost.
+    auto& to = *reinterpret_cast<coroipc_record*>(record);
+    StoreRelaxed(to.bytes, header.bytes);
+    StoreRelaxed(to.id, header.id);
+    StoreRelaxed(to.kind, header.kind);
+    StoreRelaxed(to.flags, header.flags);
+    StoreRelaxed(to.correlation, header.correlation);
+    StoreRelaxed(to.status, header.status);
+    StoreRelaxed(to.sequence, header.sequence);
+    StoreRelaxed(to.argument, header.argument);
+    // Unused bytes are zero: nothing of this process' memory, nor of an older message, travels
+    // along.
+    if (const uint32_t tail = total - COROIPC_RECORD_BYTES - header.bytes; tail != 0) {
+      std::memset(record + COROIPC_RECORD_BYTES + header.bytes, 0, tail);
+    }
+    position_ += total;
+  }
 
   bool unpublished() const { return position_ != published_; }
   uint32_t unpublished_bytes() const { return position_ - published_; }

@@ -37,7 +37,10 @@ class TestLoop final : public coroipc::Loop {};
 
 class Nowhere final : public coroipc::Sink {
  public:
-  Put Add(const coroipc_entry&, const uint8_t*, uint32_t) override { return Put::kTaken; }
+  Nowhere() : Sink(nullptr) {}
+
+ private:
+  Put AddAny(const coroipc_entry&, const uint8_t*, uint32_t) override { return Put::kTaken; }
 };
 
 // One side: a client posts requests, a server answers each.
