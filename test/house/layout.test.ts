@@ -143,7 +143,7 @@ t.test('lock files name no registry, so that any will do', async (t) => {
 })
 
 t.test('every package of ours has one way in', async (t) => {
-  for (const name of ['native', 'packages/ipcs', 'packages/ipcc']) {
+  for (const name of ['native', 'packages/ipcs', 'packages/ipcc', 'packages/cli']) {
     const manifest = JSON.parse(read(`${name}/package.json`)) as {
       type: string
       exports: Record<string, unknown>

@@ -1,0 +1,39 @@
+/** Connections of the commands, and when they are interrupted. */
+import { connect, type Connection, type ConnectOptions } from '@coroipc/ipcc'
+import { Exit } from './command.js'
+import { CommandError } from './errors.js'
+
+/** Connects; what the command waits for is bounded by the same time. */
+export function connectTo(
+  name: string,
+  service: number,
+  timeoutMs: number | undefined,
+  options: Omit<ConnectOptions, 'service'> = {},
+): Promise<Connection> {
+  return connect(name, {
+    service,
+    ...(timeoutMs === undefined ? {} : { timeoutMs, requestTimeoutMs: timeoutMs }),
+    ...options,
+  })
+}
+
+/** Aborted by Ctrl-C and by SIGTERM: the command ends in order, and what it has to say is still said. */
+export function interruption(): AbortSignal {
+  const controller = new AbortController()
+  const stop = (): void => controller.abort()
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
+  return controller.signal
+}
+
+/** Fulfilled with the reason when the connection ends by itself. */
+export function ended(connection: Connection): Promise<Error> {
+  return new Promise((resolve) => connection.once('close', resolve))
+}
+
+/** The error of a command whose server went away while it was watched. */
+export function serverGone(name: string, reason: Error): CommandError {
+  const error = new CommandError(`the server '${name}' has gone`, undefined, Exit.lost)
+  error.cause = reason
+  return error
+}

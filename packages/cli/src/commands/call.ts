@@ -1,0 +1,169 @@
+/** `coroipc call`: one request, or the same one many times. */
+import { readFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Answer, Connection } from '@coroipc/ipcc'
+import { connectTo } from '../client.js'
+import {
+  type CodecName,
+  codecNames,
+  encode,
+  hexArgument,
+  hexDump,
+  isPlain,
+  jsonArgument,
+  readable,
+  textOf,
+} from '../codec.js'
+import {
+  type Command,
+  flag,
+  integerArgument,
+  integerOption,
+  textOption,
+  timeoutOption,
+  UsageError,
+  type Values,
+} from '../command.js'
+import { count, durationText, type Output } from '../output.js'
+
+const ID_MAX = 65535
+const sources = ['json', 'text', 'hex', 'file']
+
+/** The payload that the options say; nothing is an empty one. */
+function payloadOf(values: Values, codec: CodecName | undefined): Uint8Array {
+  const given = sources.filter((name) => values[name] !== undefined)
+  if (given.length > 1)
+    throw new UsageError(`one payload is enough: ${given.map((name) => `--${name}`).join(' and ')}`)
+  const json = textOption(values, 'json')
+  if (json !== undefined) return encode(codec ?? 'json', jsonArgument(json))
+  const text = textOption(values, 'text')
+  if (text !== undefined) return Buffer.from(text)
+  const hex = textOption(values, 'hex')
+  if (hex !== undefined) return hexArgument(hex)
+  const file = textOption(values, 'file')
+  return file === undefined ? new Uint8Array(0) : readFileSync(file === '-' ? 0 : file)
+}
+
+/** Shows a payload in the form that was asked for; `auto` chooses. */
+async function show(
+  output: Output,
+  form: string,
+  codec: CodecName | undefined,
+  payload: Uint8Array,
+): Promise<void> {
+  if (form === 'raw') return output.bytes(payload)
+  if (form === 'hex') return output.line(hexDump(payload))
+  if (form === 'text') return output.line(new TextDecoder().decode(payload))
+  if (payload.length === 0) return
+  const said = readable(codec, payload)
+  if ('value' in said)
+    return output.line(JSON.stringify(said.value, undefined, output.terminal ? 2 : 0))
+  const text = textOf(payload)
+  if (text !== undefined && isPlain(text)) output.line(text)
+  else if (output.terminal) output.line(hexDump(payload))
+  else await output.bytes(payload)
+}
+
+/** Sends one way; waits for room if there is none. */
+async function sendOneWay(connection: Connection, id: number, payload: Uint8Array): Promise<void> {
+  while (!connection.send(id, payload))
+    await Promise.race([
+      new Promise<void>((resolve) => connection.once('drain', resolve)),
+      delay(50),
+    ])
+}
+
+export const command: Command = {
+  summary: 'Ask a service, and show its answer',
+  arguments: [
+    { name: 'NAME', help: 'the server', complete: 'server' },
+    { name: 'SERVICE', help: 'its service: a number from 0 to 65535' },
+    { name: 'ID', help: 'the request: a number from 0 to 65535' },
+  ],
+  options: {
+    json: {
+      type: 'string',
+      value: 'VALUE',
+      help: 'the payload as a JSON value, written by the codec',
+    },
+    text: { type: 'string', value: 'TEXT', help: 'the payload as UTF-8' },
+    hex: { type: 'string', value: 'DIGITS', help: 'the payload as hexadecimal digits' },
+    file: { type: 'string', value: 'FILE', help: 'the payload from a file; - is standard input' },
+    codec: {
+      type: 'string',
+      value: 'NAME',
+      help: 'how values are written and answers read',
+      choices: codecNames,
+    },
+    output: {
+      type: 'string',
+      value: 'FORM',
+      help: 'how the answer is shown; json is for machines, with status and time',
+      choices: ['auto', 'text', 'json', 'hex', 'raw'],
+    },
+    timeout: { type: 'string', value: 'MS', help: 'time to connect, and for each call (30000)' },
+    repeat: {
+      type: 'string',
+      value: 'N',
+      help: 'ask N times, one after the other; show the times too',
+    },
+    sync: { type: 'boolean', help: 'by the blocking call' },
+    'one-way': { type: 'boolean', help: 'send only: no answer, no outcome' },
+  },
+  details: `Without payload option the payload is empty. \`auto\` shows an answer by its codec if that is known, else as text,
+else as a dump of its bytes; into a pipe the bytes go as they are. A status other than 0, which is the
+application's own, is shown on stderr; the exit code is 0 all the same.
+
+Examples:
+  coroipc call demo 7 0 --text hello
+  coroipc call demo 7 1 --json '{"key":"a"}' --output json
+  coroipc call @cache 3 2 --file picture.png --output raw > smaller.png
+  coroipc call demo 7 0 --repeat 10000 --sync`,
+
+  async run({ values, positionals, output }) {
+    const [name = '', serviceText = '', idText = ''] = positionals
+    const service = integerArgument('SERVICE', serviceText, 0, ID_MAX)
+    const id = integerArgument('ID', idText, 0, ID_MAX)
+    const timeoutMs = timeoutOption(values, 'timeout')
+    const repeat = integerOption(values, 'repeat', 1, 1e9) ?? 1
+    const codec = (textOption(values, 'codec') ??
+      (values.json === undefined ? undefined : 'json')) as CodecName | undefined
+    const payload = payloadOf(values, codec)
+    const oneWay = flag(values, 'one-way')
+    await using connection = await connectTo(name, service, timeoutMs, { latency: true })
+    if (oneWay) {
+      for (let left = repeat; left > 0; left--) await sendOneWay(connection, id, payload)
+      await connection.close({ timeoutMs: timeoutMs ?? 30_000 })
+      if (output.json) output.record({ sent: repeat, bytes: payload.length })
+      return
+    }
+    const full = { full: true } as const
+    const sync = flag(values, 'sync')
+    const started = performance.now()
+    let answer: Answer | undefined
+    for (let left = repeat; left > 0; left--)
+      answer = sync
+        ? connection.requestSync(id, payload, full)
+        : await connection.request(id, payload, full)
+    const seconds = (performance.now() - started) / 1000
+    const { status, payload: bytes } = answer as Answer
+    const { latency } = connection.stats()
+    if (output.json) {
+      output.record({
+        status,
+        us: latency?.mean,
+        bytes: bytes.length,
+        ...readable(codec, bytes),
+        ...(repeat > 1 ? { calls: repeat, seconds, latency } : {}),
+      })
+      return
+    }
+    if (status !== 0) output.note(`status ${status}`)
+    await show(output, textOption(values, 'output') ?? 'auto', codec, bytes)
+    if (repeat > 1 && latency !== undefined)
+      output.note(
+        `${count(repeat)} calls in ${seconds.toFixed(2)} s: ${count(repeat / seconds)} a second; ` +
+          `p50 ${durationText(latency.p50)}, p99 ${durationText(latency.p99)}, longest ${durationText(latency.max)}`,
+      )
+  },
+}

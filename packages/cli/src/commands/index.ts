@@ -1,0 +1,14 @@
+/**
+ * The table of commands. To add one: write `commands/NAME.ts`, which exports a `command` of type `Command`, and its
+ * line here. Parsing, `--help`, `--json`, completion and the test of docs/reference/cli.md follow from it.
+ *
+ * Each is loaded when it is asked for: nobody waits for what another command needs.
+ */
+import type { Command } from '../command.js'
+
+type Load = () => Promise<{ readonly command: Command }>
+
+/** In the order of the help. */
+export const commands: Readonly<Record<string, Load>> = {
+  call: () => import('./call.js'),
+}
