@@ -41,8 +41,12 @@ export type { ErrorSource } from './server-loop.js'
 export type {
   Admission,
   BacklogPolicy,
+  DispatchDescription,
   Handler,
   Handlers,
+  JsonSchemaLike,
   Priority,
+  RequestDescription,
+  ServiceDescription,
   ServiceOptions,
 } from './service.js'

@@ -55,6 +55,44 @@ export type Priority = keyof typeof priorityCodes
  */
 export type BacklogPolicy = keyof typeof policyCodes
 
+/** A JSON Schema, as far as tools look at it. */
+export type JsonSchemaLike = Readonly<Record<string, unknown>> | boolean
+
+/** One kind of request, for people and tools. */
+export interface RequestDescription {
+  readonly name: string
+  readonly summary?: string | undefined
+  /** How payloads are written: `'json'`, `'utf8'`, `'bytes'`, or a name of your own. */
+  readonly codec?: string | undefined
+  readonly request?: JsonSchemaLike | undefined
+  readonly response?: JsonSchemaLike | undefined
+  /** True: sent by `connection.send`, nobody waits. */
+  readonly oneWay?: boolean | undefined
+}
+
+/** One kind of dispatch, for people and tools. */
+export interface DispatchDescription {
+  readonly name: string
+  readonly summary?: string | undefined
+  /** As of a {@link RequestDescription}. */
+  readonly codec?: string | undefined
+  readonly payload?: JsonSchemaLike | undefined
+}
+
+/**
+ * What a service says about itself: plain JSON that the server never interprets. Tools read it where the
+ * server has the option `inspect`.
+ */
+export interface ServiceDescription {
+  readonly name?: string | undefined
+  readonly version?: string | undefined
+  readonly summary?: string | undefined
+  /** By request id. */
+  readonly requests?: Readonly<Record<number, RequestDescription>> | undefined
+  /** By dispatch id. */
+  readonly dispatches?: Readonly<Record<number, DispatchDescription>> | undefined
+}
+
 /** Handlers by request id. Copied by `addService`. */
 export type Handlers<Context = unknown> =
   | Readonly<Record<number, Handler<Context>>>
@@ -115,6 +153,8 @@ export interface ServiceOptions<Context = unknown> {
    * deferred request lets the next one run. Default: the server's `serialize`.
    */
   readonly serialize?: boolean | undefined
+  /** What it is called and what its requests and dispatches are, for tools. Nothing else reads it. */
+  readonly description?: ServiceDescription | undefined
 }
 
 /** The check of `requestsPerSecond`. */
@@ -128,6 +168,18 @@ export function checkRate(name: string, value: unknown): void {
 export function rateCode(requestsPerSecond: number): number {
   if (requestsPerSecond === Infinity) return 0
   return requestsPerSecond === 0 ? limits.rateOff : requestsPerSecond
+}
+
+/** Anything that `JSON.stringify` makes an object of. */
+function checkDescription(name: string, value: unknown): void {
+  const expected = 'an object that JSON can write'
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw invalidArgument(name, expected, value)
+  try {
+    JSON.stringify(value)
+  } catch {
+    throw invalidArgument(name, expected, value)
+  }
 }
 
 const checks: Checks = {
@@ -144,6 +196,7 @@ const checks: Checks = {
   backlogPolicy: oneOf(...Object.keys(policyCodes)),
   backlogBytes: integer(1, 0xffffffff),
   serialize: boolean,
+  description: checkDescription,
 }
 
 /** Ids below this are looked up in an array. */
