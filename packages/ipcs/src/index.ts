@@ -19,6 +19,19 @@ export type {
   DispatchOptions,
   DrainOptions,
 } from './connection.js'
+export {
+  type EndedStats,
+  type InspectedConnection,
+  type InspectedConnections,
+  type InspectedDescription,
+  type InspectedPage,
+  type InspectedServer,
+  type InspectedService,
+  type InspectedServices,
+  inspection,
+  type InspectionRequests,
+  type InspectOptions,
+} from './inspection.js'
 export { defaultLimits, type Limits } from './limits.js'
 export type { Log, LogWrite } from './log.js'
 export {

@@ -24,6 +24,7 @@ import {
 import { EventEmitter } from 'eventemitter3'
 import { clearOption, type Connection } from './connection.js'
 import { errorChannel, logChannel } from './diagnostics.js'
+import { inspectChecks, Inspection, type InspectOptions } from './inspection.js'
 import { defaultLimits, limitChecks, type Limits } from './limits.js'
 import { checkLog, levelName, type Log } from './log.js'
 import { Mutex } from './mutex.js'
@@ -72,6 +73,11 @@ export interface ServerOptions<Context = unknown> {
   readonly allowUnmapped?: boolean | undefined
   /** Allocate and lock the ring pages of a connection when it is made. Default false. */
   readonly prefault?: boolean | undefined
+  /**
+   * Offers one service more, 65535 unless it says otherwise, which tells tools what this server does: its
+   * services, connections and counters. `authorize` is asked who may connect to it. Default false.
+   */
+  readonly inspect?: boolean | InspectOptions | undefined
 }
 
 /** Events of a {@link Server}. */
@@ -114,6 +120,9 @@ const checks: Checks = {
   handshakeTimeoutMs: integer(1, TIMEOUT_MS_MAX),
   allowUnmapped: boolean,
   prefault: boolean,
+  inspect: (name, value) => {
+    if (typeof value !== 'boolean') checkOptions(name, value, inspectChecks)
+  },
 }
 const closeChecks: Checks = { timeoutMs: milliseconds }
 const runChecks: Checks = { timeoutMs: milliseconds }
@@ -142,6 +151,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   readonly #poll: BuiltInPoll | Poll
   readonly #limits: Limits
   readonly #mutex: Mutex | undefined
+  readonly #inspection: Inspection<Context> | undefined
   #address: string | undefined
   #attached = false
   #refed = true
@@ -175,10 +185,11 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     this.#poll = options.poll ?? uvPoll()
     this.#mutex = options.serialize === true ? new Mutex() : undefined
     const poll = this.#poll
+    this.#inspection = this.#inspectionOf(options)
     this.#core = new ServerLoop<Context>(
       {
         authorize: options.authorize ?? sameUserOrRoot,
-        select: options.select,
+        select: this.#selectOf(options.select),
         anyService: new Service<Context>({ id: 0 }, this.#mutex, true),
         latency: options.latency === true ? new Latency() : undefined,
         native: {
@@ -213,10 +224,12 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
             },
             'client connected',
           )
+          this.#inspection?.connected(connection)
           this.#guard(() => this.emit('connection', connection))
         },
         disconnect: (connection, reason) => {
           this.#log?.debug({ connection: connection.id, code: reason.code }, 'client gone')
+          this.#inspection?.disconnected(connection)
           this.#guard(() => this.emit('disconnect', connection, reason))
         },
         denied: ({ pid, uid, gid }, service) =>
@@ -229,6 +242,40 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
         progress: () => this.#onProgress?.(),
       },
     )
+    if (this.#inspection !== undefined) this.addService(this.#inspection.serviceOptions)
+  }
+
+  #inspectionOf(options: ServerOptions<Context>): Inspection<Context> | undefined {
+    const { inspect = false, wait = 'adaptive', serialize, latency, prefault, select } = options
+    if (inspect === false) return undefined
+    const core = (): ServerLoop<Context> => this.#core
+    return new Inspection<Context>(inspect === true ? {} : inspect, {
+      limits: this.#limits,
+      options: {
+        wait,
+        poll: 'kind' in this.#poll ? this.#poll.kind : 'custom',
+        serialize: serialize ?? false,
+        latency: latency ?? false,
+        prefault: prefault ?? false,
+        select: select !== undefined,
+      },
+      get services() {
+        return core().services
+      },
+      get connections() {
+        return core().connections
+      },
+      address: () => this.#address,
+      stats: () => this.stats(),
+    })
+  }
+
+  /** The developer's selector, which is not asked what tools ask. */
+  #selectOf(select: ServerOptions<Context>['select']): ServerOptions<Context>['select'] {
+    const own = this.#inspection?.service
+    if (own === undefined || select === undefined) return select
+    return (service, id, connection) =>
+      service === own ? undefined : select(service, id, connection)
   }
 
   /** The path or `@name` it listens on; undefined before `listen` and after `close`. */
@@ -267,8 +314,13 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     // Which context goes with which service is known to its own hooks only; nobody here looks at one.
     const own = options as unknown as ServiceOptions<Context>
     const service = new Service<Context>(own, this.#mutex)
-    if (this.#core.services.has(service.id))
-      throw invalidArgument('service.id', 'an id that is not offered yet', service.id)
+    if (this.#core.services.has(service.id)) {
+      const expected =
+        service.id === this.#inspection?.service
+          ? 'an id that the option inspect does not use (inspect: { service } names another)'
+          : 'an id that is not offered yet'
+      throw invalidArgument('service.id', expected, service.id)
+    }
     const result = addon.serviceAdd(this.#core.loop.handle, service.id, {
       policy: policyCodes[options.backlogPolicy ?? 'error'],
       priority: priorityCodes[options.priority ?? 'normal'],
@@ -311,6 +363,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     }
     this.#address = addon.serverAddress(handle)
     localServers.add(this.#address)
+    this.#inspection?.listening()
     if ('kind' in this.#poll) {
       if (this.#poll.kind === 'uv') {
         const attached = addon.attach(handle)
