@@ -51,6 +51,9 @@ export interface Command {
   run(invocation: Invocation): Promise<number | void>
 }
 
+/** Services, request ids and dispatch ids are 16 bits each. */
+export const ID_MAX = 65535
+
 /** Exit codes. Documented in docs/reference/cli.md. */
 export const Exit = {
   ok: 0,

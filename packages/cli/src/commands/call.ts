@@ -17,6 +17,7 @@ import {
 import {
   type Command,
   flag,
+  ID_MAX,
   integerArgument,
   integerOption,
   textOption,
@@ -24,9 +25,9 @@ import {
   UsageError,
   type Values,
 } from '../command.js'
-import { count, durationText, type Output } from '../output.js'
+import { spreadText } from '../distribution.js'
+import { count, type Output } from '../output.js'
 
-const ID_MAX = 65535
 const sources = ['json', 'text', 'hex', 'file']
 
 /** The payload that the options say; nothing is an empty one. */
@@ -77,8 +78,8 @@ export const command: Command = {
   summary: 'Ask a service, and show its answer',
   arguments: [
     { name: 'NAME', help: 'the server', complete: 'server' },
-    { name: 'SERVICE', help: 'its service: a number from 0 to 65535' },
-    { name: 'ID', help: 'the request: a number from 0 to 65535' },
+    { name: 'SERVICE', help: `its service: a number from 0 to ${ID_MAX}` },
+    { name: 'ID', help: `the request: a number from 0 to ${ID_MAX}` },
   ],
   options: {
     json: {
@@ -163,7 +164,7 @@ Examples:
     if (repeat > 1 && latency !== undefined)
       output.note(
         `${count(repeat)} calls in ${seconds.toFixed(2)} s: ${count(repeat / seconds)} a second; ` +
-          `p50 ${durationText(latency.p50)}, p99 ${durationText(latency.p99)}, longest ${durationText(latency.max)}`,
+          spreadText(latency),
       )
   },
 }

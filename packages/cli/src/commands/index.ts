@@ -11,4 +11,6 @@ type Load = () => Promise<{ readonly command: Command }>
 /** In the order of the help. */
 export const commands: Readonly<Record<string, Load>> = {
   call: () => import('./call.js'),
+  listen: () => import('./listen.js'),
+  hz: () => import('./hz.js'),
 }
