@@ -19,6 +19,7 @@ export {
   Row,
   Word,
 } from './addon.js'
+export { Encoded, type Encoder } from './encoded.js'
 export {
   type ErrorCode,
   type ErrorDetails,
@@ -39,6 +40,7 @@ export {
   SLAB_BYTES,
   SLAB_RESERVE,
   SMALL_BYTES,
+  SMALL_TEXT,
 } from './loop.js'
 export {
   abortSignal,

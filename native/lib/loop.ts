@@ -15,6 +15,8 @@
 import { markAsUntransferable } from 'node:worker_threads'
 import type { Addon, Bytes, Loop, OnBatch, OnSent } from './addon.js'
 import { In, Row, Word } from './addon.js'
+import { type Encoded, ownBytes } from './encoded.js'
+import { checkedPayload } from './payload.js'
 
 /** Payloads up to this size are copied to the outbox; larger ones go directly. */
 export const SMALL_BYTES = 2048
@@ -28,6 +30,8 @@ export const SLAB_RESERVE = 16384
 /** Rows of the table and of the out table. */
 const ROWS = 256
 const EMPTY: Bytes = new Uint8Array(0)
+/** Strings up to this length are encoded straight into the outbox. */
+export const SMALL_TEXT: number = Math.floor(SMALL_BYTES / 3)
 /** Looked up once: in `outbox.set` V8 does so for every message. */
 const setBytes = Uint8Array.prototype.set
 const settled: Promise<void> = Promise.resolve()
@@ -76,6 +80,10 @@ export class MessageLoop {
   readonly #flushTask: () => void
   #flushQueued = false
   #destroyed = false
+  /** Flushes so far: who writes into the outbox without a row sees by it that somebody else did so as well. */
+  #flushes = 0
+  #view: Bytes = EMPTY
+  #viewAt = 0
 
   /**
    * @param create makes the native loop; a negative result is thrown by `fail`.
@@ -179,6 +187,37 @@ export class MessageLoop {
     this.#row(connection, kind, id, correlation, status, argument, bytes)
   }
 
+  /**
+   * The payload of an encoder. A small one is written behind the last row of the outbox, which is where `post` puts
+   * it: to be sent at once, before anything else is. A blocking call, which sends it from there, flushes first.
+   */
+  encode(encoded: Encoded): Bytes | Bytes[] {
+    const { encoder, value } = encoded
+    const { words } = this
+    const at = words[Word.outBytes] as number
+    const rows = words[Word.outRows] as number
+    const flushes = this.#flushes
+    let found = encoder.encode(value, this.#text, at, at + SMALL_BYTES)
+    // An encoder is foreign code, which may have sent something itself: that lies where this was written.
+    const alone = words[Word.outRows] === rows && this.#flushes === flushes
+    if (typeof found === 'number') {
+      const fits = found >>> 0 === found && found <= SMALL_BYTES
+      if (fits && alone) return this.#behind(at, found)
+      found = ownBytes(encoder, value, fits ? -found : found)
+    } else if (alone && typeof found === 'string' && found.length <= SMALL_TEXT)
+      return this.#behind(at, this.#text.write(found, at, 'utf8'))
+    return checkedPayload('payload', found)
+  }
+
+  /** A view of what is behind the last row. The last one again where it fits, as it does from call to call. */
+  #behind(at: number, bytes: number): Bytes {
+    if (at !== this.#viewAt || bytes !== this.#view.length) {
+      this.#view = new Uint8Array(this.#outbox.buffer, this.#outbox.byteOffset + at, bytes)
+      this.#viewAt = at
+    }
+    return this.#view
+  }
+
   #row(
     connection: number,
     kind: number,
@@ -216,6 +255,7 @@ export class MessageLoop {
   flush(): void {
     const rows = this.words[Word.outRows] as number
     if (rows === 0 || this.#destroyed) return
+    this.#flushes++
     if (this.#addon.flush(this.handle) !== 0) this.#failed(rows)
   }
 

@@ -16,6 +16,7 @@ import {
   BufferPart,
   checkedPayload,
   checkOptions,
+  Encoded,
   integer,
   invalidArgument,
   ipcError,
@@ -380,7 +381,9 @@ export class ClientConnection
       ? this.#sharedBytes(payload)
       : isBytes(payload)
         ? payload
-        : checkedPayload('payload', payload)
+        : payload instanceof Encoded
+          ? this.#group.loop.encode(payload)
+          : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     let refused: IpcError | undefined
     if (length > this.messageBytes) refused = this.#tooLarge(`request ${id}`, length)
@@ -540,7 +543,9 @@ export class ClientConnection
       ? payload
       : payload instanceof SharedBuffer || payload instanceof BufferPart
         ? this.#sharedBytes(payload)
-        : checkedPayload('payload', payload)
+        : payload instanceof Encoded
+          ? this.#group.loop.encode(payload)
+          : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(`send ${id}`, length)
     if (this.#reason !== Status.OK) throw this.#overError(`send ${id}`, false)
@@ -811,7 +816,9 @@ export class ClientConnection
       ? this.#sharedBytes(payload)
       : isBytes(payload)
         ? payload
-        : checkedPayload('payload', payload)
+        : payload instanceof Encoded
+          ? this.#encodeNow(payload)
+          : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(`requestSync ${id}`, length)
     if (this.#reason !== Status.OK) throw this.#overError(`requestSync ${id}`, false)
@@ -859,6 +866,13 @@ export class ClientConnection
             ? into
             : into.subarray(0, result)
     return options?.full === true ? { payload: answer, status, sequence } : answer
+  }
+
+  /** Where nothing is left to be flushed before the call: what a flush finds out may make callers send again. */
+  #encodeNow(payload: Encoded): Uint8Array | Uint8Array[] {
+    const { loop } = this.#group
+    loop.flush()
+    return loop.encode(payload)
   }
 
   /** The payload of a blocking call: in the slab, or an array of its own. */

@@ -2,6 +2,7 @@
 import type {
   BufferPart,
   Credentials,
+  Encoded,
   ErrorCode,
   IpcError,
   LatencyStats,
@@ -15,8 +16,8 @@ import type { Lease } from './lease.js'
 import type { RequestOptions, RequestSyncOptions, RequestTimeout } from './options.js'
 import type { Answer, Callback, Outcome } from './pending.js'
 
-/** What can be sent: bytes in any form, or a buffer made by `allocate`, or nothing. */
-export type RequestPayload = Payload | SharedBuffer | BufferPart | undefined
+/** What can be sent: bytes in any form, a buffer made by `allocate`, a value with its encoder, or nothing. */
+export type RequestPayload = Payload | SharedBuffer | BufferPart | Encoded | undefined
 
 /** Events of a {@link Connection}. */
 export interface ConnectionEvents {

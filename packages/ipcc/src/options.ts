@@ -156,16 +156,22 @@ export function checkConnect(name: unknown, options: unknown, sync: boolean): vo
     throw invalidArgument('service', `an integer from 0 to ${ID_MAX}`, undefined)
 }
 
+let passed: RequestOptions | undefined
+
 /** Checks the options of `request`. */
 export function checkRequest(options: RequestOptions): void {
+  // A frozen object, as a layer above has it for all its calls, is looked at once.
+  if (options === passed) return
   checkOptions('options', options, requestChecks)
   if (options.full === true && options.inPlace === true)
     throw invalidArgument('full', 'to be left out: a lease has the status as well', true)
+  if (Object.isFrozen(options)) passed = options
 }
 
 let passedSync: RequestSyncOptions | undefined
 let passedTimeoutMs: number | undefined
 let passedInto: Uint8Array | undefined
+let passedFull: boolean | undefined
 
 /** Checks the options of `requestSync`. */
 export function checkRequestSync(options: RequestSyncOptions): void {
@@ -174,7 +180,7 @@ export function checkRequestSync(options: RequestSyncOptions): void {
     options === passedSync &&
     options.timeoutMs === passedTimeoutMs &&
     options.into === passedInto &&
-    options.full !== true &&
+    options.full === passedFull &&
     options.inPlace !== true
   )
     return
@@ -182,6 +188,7 @@ export function checkRequestSync(options: RequestSyncOptions): void {
   passedSync = options
   passedTimeoutMs = options.timeoutMs
   passedInto = options.into
+  passedFull = options.full
   if (options.inPlace !== true) return
   if (options.full === true)
     throw invalidArgument('full', 'to be left out: a lease has the status as well', true)

@@ -14,6 +14,7 @@ import {
   BufferPart,
   checkedPayload,
   checkOptions,
+  Encoded,
   integer,
   invalidArgument,
   ipcError,
@@ -107,7 +108,7 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
    * if (!connection.dispatch(line, { id: 3 })) connection.once('drain', more)
    */
   dispatch(
-    payload: Payload | SharedBuffer | BufferPart | undefined,
+    payload: Payload | SharedBuffer | BufferPart | Encoded | undefined,
     options?: DispatchOptions,
   ): boolean
   /**
@@ -243,7 +244,7 @@ export class ServerConnection<Context>
   }
 
   dispatch(
-    payload: Payload | SharedBuffer | BufferPart | undefined,
+    payload: Payload | SharedBuffer | BufferPart | Encoded | undefined,
     options?: DispatchOptions,
   ): boolean {
     let id = 0
@@ -268,7 +269,11 @@ export class ServerConnection<Context>
     }
     if (payload instanceof SharedBuffer || payload instanceof BufferPart)
       return this.#dispatchBuffer(payload, id)
-    const bytes = isBytes(payload) ? payload : checkedPayload('payload', payload)
+    const bytes = isBytes(payload)
+      ? payload
+      : payload instanceof Encoded
+        ? loop.encode(payload)
+        : checkedPayload('payload', payload)
     const length = payloadLength(bytes)
     if (length > this.messageBytes) throw this.#tooLarge(length)
     if (this.closed) return false

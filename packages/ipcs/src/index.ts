@@ -2,6 +2,8 @@
 export {
   BufferPart,
   type Credentials,
+  Encoded,
+  type Encoder,
   type ErrorCode,
   IpcError,
   type LatencyStats,

@@ -1,10 +1,10 @@
 /** A request while it is being handled: what came, who asks, and the ways to answer. */
-import type { BufferPart, Payload, SharedBuffer } from '@coroipc/native'
+import type { BufferPart, Encoded, Payload, SharedBuffer } from '@coroipc/native'
 import { ipcError, Status, TIMEOUT_MS_MAX } from '@coroipc/native'
 import type { Connection } from './connection.js'
 
-/** What an answer consists of: bytes in any form, or a buffer made by `connection.allocate`. */
-export type AnswerPayload = Payload | SharedBuffer | BufferPart | undefined
+/** What an answer consists of: bytes in any form, a buffer made by `connection.allocate`, or a value with its encoder. */
+export type AnswerPayload = Payload | SharedBuffer | BufferPart | Encoded | undefined
 
 /** An answer that sets the application's own status as well. */
 export interface FullAnswer {

@@ -12,6 +12,7 @@ import type { Addon, Credentials, Latency, NativeConnectionInfo, Stats } from '@
 import {
   addon,
   BufferPart,
+  Encoded,
   type FailedRow,
   In,
   invalidArgument,
@@ -28,6 +29,7 @@ import {
   Row,
   SharedBuffer,
   SMALL_BYTES,
+  SMALL_TEXT,
   statsFrom,
   Status,
   statusOf,
@@ -74,8 +76,6 @@ export interface LoopEvents<Context> {
 }
 
 const EMPTY = new Uint8Array(0)
-/** Strings up to this length are encoded straight into the outbox. */
-const SMALL_TEXT = Math.floor(SMALL_BYTES / 3)
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
@@ -121,6 +121,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   readonly #authorizing: (object | undefined)[] = []
   readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
   #batchTime = 0
+  /** What the encoder of an answer threw, on its way to whoever reports it. */
+  #encodeError: unknown
   /** Dispatches that ended connections answered false themselves. */
   #refused = 0
 
@@ -518,9 +520,11 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return
     }
     const subject = describe(request)
+    const cause = this.#encodeError
+    this.#encodeError = undefined
     if (isTold(code)) this.#finish(request, connection, ipcErrorCode(code))
     else this.#code(request, connection, code)
-    this.#events.error(ipcError(code, { subject }), { connection, request })
+    this.#events.error(ipcError(code, { subject, cause }), { connection, request })
   }
 
   /** Sends an answer; a code other than OK means that nothing was sent, unless `isTold(code)`. */
@@ -553,6 +557,14 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     } else {
       if (payload instanceof SharedBuffer || payload instanceof BufferPart)
         return this.#sendBuffer(request, connection, payload, status)
+      if (payload instanceof Encoded) {
+        try {
+          return this.#send(request, connection, loop.encode(payload), status)
+        } catch (error) {
+          this.#encodeError = error
+          return Status.ANSWER_INVALID
+        }
+      }
       bytes = payloadBytes(payload)
       if (bytes === undefined) {
         // Neither bytes nor a list: the object form, or nothing that could be sent.
@@ -718,6 +730,9 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return true
     }
     if (isTold(code)) this.#finish(request, connection, ipcErrorCode(code))
+    const encodeError = this.#encodeError
+    this.#encodeError = undefined
+    if (encodeError !== undefined) throw encodeError
     if (code === Status.ANSWER_INVALID)
       throw invalidArgument('payload', 'bytes, a list of bytes or a buffer', payload, 'type')
     const subject = `answer to ${describe(request)}`
