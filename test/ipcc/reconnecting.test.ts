@@ -36,6 +36,35 @@ t.test('it waits for the first server, and finds the next', async (t) => {
   ])
 })
 
+t.test('listeners of dispatches come and go, and each message comes once', async (t) => {
+  await using server = await startServer()
+  await using client = reconnecting(server.name, { service: 7 })
+  const heard: string[] = []
+  const listen = (): void => void heard.push('on')
+  const dispatched = async (): Promise<string[]> => {
+    await client.request(9, JSON.stringify({ count: 1 }))
+    await client.request(0) // behind it
+    await new Promise(setImmediate)
+    return heard.splice(0)
+  }
+  const connection = await client.connected()
+  client.once('dispatch', () => heard.push('once'))
+  t.same(await dispatched(), ['once'])
+  t.equal(connection.listenerCount('dispatch'), 0, 'nobody takes them any more')
+  client.on('dispatch', listen)
+  t.same(await dispatched(), ['on'])
+  client.off('dispatch', listen)
+  t.same(await dispatched(), [], 'kept for whoever reads next')
+  client.on('dispatch', listen)
+  await until(() => heard.length > 0)
+  t.same(heard.splice(0), ['on'])
+  t.same(await dispatched(), ['on'])
+  client.addListener('dispatch', listen)
+  t.same(await dispatched(), ['on', 'on'], 'two listeners')
+  client.removeAllListeners('dispatch')
+  t.equal(connection.listenerCount('dispatch'), 0)
+})
+
 t.test('close ends what waits', async (t) => {
   const client = reconnecting(freshName(), { service: 7 })
   let closed = 0

@@ -158,7 +158,7 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
         connection[Symbol.dispose]()
         resolve(reason)
       })
-      if (this.listenerCount('dispatch') > 0) connection.on('dispatch', this.#onDispatch)
+      this.#noteTakers(connection)
       isolated(() => this.emit('connect', connection))
       for (const waiter of this.#waiters) waiter.resolve(connection)
       this.#waiters.clear()
@@ -269,14 +269,66 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
     return connection === undefined ? false : connection.send(id, payload)
   }
 
+  /** The connection has a listener of ours while we have one: it decides by that who gets dispatches. */
+  #noteTakers(connection: Connection | undefined): void {
+    if (connection === undefined) return
+    const wants = this.listenerCount('dispatch') > 0
+    const takes = connection.listeners('dispatch').includes(this.#onDispatch)
+    if (wants && !takes) connection.on('dispatch', this.#onDispatch)
+    else if (takes && !wants) connection.off('dispatch', this.#onDispatch)
+  }
+
   override on<T extends EventEmitter.EventNames<ReconnectingEvents>>(
     event: T,
     listener: EventEmitter.EventListener<ReconnectingEvents, T>,
     context?: unknown,
   ): this {
     super.on(event, listener, context)
-    if (event === 'dispatch' && this.listenerCount('dispatch') === 1)
-      this.connection?.on('dispatch', this.#onDispatch)
+    if (event === 'dispatch') this.#noteTakers(this.connection)
+    return this
+  }
+
+  override addListener<T extends EventEmitter.EventNames<ReconnectingEvents>>(
+    event: T,
+    listener: EventEmitter.EventListener<ReconnectingEvents, T>,
+    context?: unknown,
+  ): this {
+    return this.on(event, listener, context)
+  }
+
+  override once<T extends EventEmitter.EventNames<ReconnectingEvents>>(
+    event: T,
+    listener: EventEmitter.EventListener<ReconnectingEvents, T>,
+    context?: unknown,
+  ): this {
+    super.once(event, listener, context)
+    if (event === 'dispatch') this.#noteTakers(this.connection)
+    return this
+  }
+
+  override removeListener<T extends EventEmitter.EventNames<ReconnectingEvents>>(
+    event: T,
+    listener?: EventEmitter.EventListener<ReconnectingEvents, T>,
+    context?: unknown,
+    once?: boolean,
+  ): this {
+    super.removeListener(event, listener, context, once)
+    if (event === 'dispatch') this.#noteTakers(this.connection)
+    return this
+  }
+
+  override off<T extends EventEmitter.EventNames<ReconnectingEvents>>(
+    event: T,
+    listener?: EventEmitter.EventListener<ReconnectingEvents, T>,
+    context?: unknown,
+    once?: boolean,
+  ): this {
+    return this.removeListener(event, listener, context, once)
+  }
+
+  override removeAllListeners(event?: EventEmitter.EventNames<ReconnectingEvents>): this {
+    super.removeAllListeners(event)
+    this.#noteTakers(this.connection)
     return this
   }
 
