@@ -1,39 +1,8 @@
 // What users write compiles as strictly as they may ask for: the first programs of the manual as they stand there, and the
 // forms that types have to bear. tsc says so, over the declarations that the packages publish.
-import { execFile } from 'node:child_process'
-import { join } from 'node:path'
-import { promisify } from 'node:util'
-import t, { type Test } from 'tap'
-import { root } from '../support/paths.js'
-import { blocksOf, fileBlock, Workshop } from './docs-blocks.js'
-
-const run = promisify(execFile)
-const config = {
-  compilerOptions: {
-    target: 'ES2022',
-    lib: ['ES2023', 'ESNext.Disposable'],
-    module: 'NodeNext',
-    types: ['node'],
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    noUncheckedIndexedAccess: true,
-    noEmit: true,
-    skipLibCheck: false, // what the packages declare is looked at as well
-  },
-}
-
-/** What tsc says of a program; empty if nothing. */
-async function compile(t: Test, text: string): Promise<string> {
-  const workshop = new Workshop()
-  t.teardown(() => workshop.remove())
-  workshop.write('program.mts', text)
-  const project = workshop.write('tsconfig.json', JSON.stringify(config))
-  const tsc = join(root, 'node_modules/typescript/bin/tsc')
-  return run(process.execPath, [tsc, '-p', project]).then(
-    ({ stdout }) => stdout,
-    (error: { stdout: string }) => error.stdout,
-  )
-}
+import t from 'tap'
+import { compile } from '../support/compile.js'
+import { blocksOf, fileBlock } from './docs-blocks.js'
 
 const first = blocksOf('docs/guide/getting-started.md').find(({ words }) => words.includes('run'))
 const programs: [string, string][] = [
@@ -44,7 +13,7 @@ const programs: [string, string][] = [
 for (const [name, text] of programs) {
   t.test(`${name} is TypeScript`, async (t) => {
     t.ok(text.length > 100)
-    t.equal(await compile(t, text), '')
+    t.equal(await compile(t, { program: text }), '')
   })
 }
 
@@ -122,6 +91,6 @@ for (const [name, text] of [
   ['what should not compile', WRONG],
 ] as const) {
   t.test(`types of ${name}`, async (t) => {
-    t.equal(await compile(t, text), '')
+    t.equal(await compile(t, { program: text }), '')
   })
 }

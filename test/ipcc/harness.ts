@@ -1,4 +1,4 @@
-// Starts the server of server.ts in a child process.
+// Starts the server of server.ts, or another such program, in a child process.
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -15,8 +15,11 @@ export interface TestServer extends AsyncDisposable {
   kill(signal?: NodeJS.Signals): Promise<void>
 }
 
-export async function startServer(name: string = freshName()): Promise<TestServer> {
-  const child = fork(fileURLToPath(new URL('server.js', import.meta.url)), [name])
+export async function startServer(
+  name: string = freshName(),
+  program: URL = new URL('server.js', import.meta.url),
+): Promise<TestServer> {
+  const child = fork(fileURLToPath(program), [name])
   const ended = once(child, 'exit')
   await Promise.race([
     once(child, 'message'),
