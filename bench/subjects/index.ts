@@ -2,6 +2,7 @@
 import type { Subject } from '../subject.js'
 import { coroipc } from './coroipc.js'
 import { coroipcC, coroipcCNode } from './coroipc-c.js'
+import { coroipcTyped } from './coroipc-typed.js'
 import { dbus } from './dbus.js'
 import { floorC } from './floor-c.js'
 import { floorJs, floorNapi, floorNapiArena, floorNapiScope } from './floor-napi.js'
@@ -26,6 +27,7 @@ export const subjects: readonly Subject[] = [
   coroipc,
   coroipcC,
   coroipcCNode,
+  coroipcTyped,
   nodeNet,
   libqb,
   zeromqC,

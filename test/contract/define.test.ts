@@ -19,7 +19,7 @@ t.test('what defineService refuses', async (t) => {
     [{ id: 1, codec: {} }, /^service\.codec: expected a codec/],
     [{ id: 1, requests: [] }, /^service\.requests: expected an object/],
     [{ id: 1, requests: { 'a-b': { id: 0 } } }, /^service\.requests: expected a name .*'a-b'/],
-    [{ id: 1, requests: Object.fromEntries([['then', { id: 0 }]]) }, /expected a name .*'then'/],
+    [{ id: 1, requests: JSON.parse('{"then":{"id":0}}') }, /expected a name .*'then'/],
     [{ id: 1, requests: { sync: { id: 0 } } }, /^service\.requests: expected a name .*'sync'/],
     [{ id: 1, requests: { toString: { id: 0 } } }, /^service\.requests: .*'toString'/],
     [{ id: 1, requests: { a: undefined } }, /^service\.requests\.a: expected an object/],

@@ -79,8 +79,9 @@ export function implement<C extends Contract, Context = unknown>(
       throw invalidArgument(`handlers.${name}`, 'a function', handler)
     byId.set(request.id, handlerOf(contract, request, handler as ValueHandler<Context>))
   }
-  const { requestsPerSecond, backlogBytes } = contract.limits
-  return { requestsPerSecond, backlogBytes, ...rest, id: contract.id, handlers: byId }
+  const { limits, description, id } = contract
+  const { requestsPerSecond, backlogBytes } = limits
+  return { description, requestsPerSecond, backlogBytes, ...rest, id, handlers: byId }
 }
 
 function handlerOf<Context>(
