@@ -55,6 +55,12 @@ const subjects: [string, string, string][] = [
   ['reconnecting.md', 'packages/ipcc/src/reconnecting.ts', 'ReconnectingEvents'],
   ['stats.md', 'native/lib/latency.ts', 'LatencyStats'],
   ['server.md', 'packages/ipcs/src/server.ts', 'Server'],
+  ['contract.md', 'packages/contract/src/define.ts', 'Definition'],
+  ['contract.md', 'packages/contract/src/define.ts', 'ContractLimits'],
+  ['contract.md', 'packages/contract/src/define.ts', 'Contract'],
+  ['contract.md', 'packages/contract/src/codec.ts', 'Codec'],
+  ['contract.md', 'packages/contract/src/client.ts', 'ClientOptions'],
+  ['contract.md', 'packages/contract/src/error.ts', 'ContractError'],
 ]
 // What is public in the file but not to users, or explained in words.
 const inner = new Set(['handle', 'owner', 'on', 'addListener', 'once'])
@@ -73,7 +79,7 @@ for (const [name, path, type] of subjects) {
 
 t.test('the pages name every type that the packages export', async (t) => {
   const text = pagesBelow(PAGES).map(page).join('\n')
-  for (const name of ['ipcs', 'ipcc']) {
+  for (const name of ['ipcs', 'ipcc', 'contract']) {
     const lists = [...source(`packages/${name}/src/index.ts`).matchAll(/\{([^}]*)\}/g)]
     const types = lists
       .flatMap(([, list = '']) => list.split(','))
