@@ -1,10 +1,11 @@
 // A contract in two processes: every request of it in each way, and what is wrong on either side.
 import { once } from 'node:events'
-import { ContractError, type RequestDefinition, StatusError } from '@coroipc/contract'
+import { ContractError, type Issue, type RequestDefinition, StatusError } from '@coroipc/contract'
 import { client } from '@coroipc/contract/client'
 import { connect, type Connection, connectSync, reconnecting } from '@coroipc/ipcc'
+import { type FullAnswer, Server } from '@coroipc/ipcs'
 import t, { type Test } from 'tap'
-import { startServer } from '../ipcc/harness.js'
+import { freshName, startServer } from '../ipcc/harness.js'
 import { failure, outcome, until } from '../support/wait.js'
 import { everything } from './contracts.js'
 
@@ -282,6 +283,54 @@ t.test('without a listener for it a wrong dispatch is a warning, once', async (t
   t.match(warnings, [{ code: 'ERR_COROIPC_DISPATCH_INVALID' }])
   t.equal(warnings.length, 1)
 })
+
+t.test(
+  'a hostile server: whatever it says is wrong comes bounded, as text and numbers',
+  async (t) => {
+    const said: unknown[] = [
+      '',
+      'no JSON',
+      '{}',
+      '[null, 1, "x", []]',
+      JSON.stringify([
+        { message: 5, path: 'x' },
+        { message: 'm'.repeat(5e4), path: ['p'.repeat(5e4)] },
+      ]),
+      JSON.stringify([{ message: 'x', path: [{ key: 'a' }, null, 7, 'b'], code: 'other' }]),
+      JSON.stringify(
+        Array.from({ length: 100 }, () => ({ message: 'many', path: Array(99).fill(1) })),
+      ),
+      new Uint8Array(100_000).fill(0xff),
+      `[${'['.repeat(100_000)}`,
+    ]
+    const hostile = new Server()
+    let turn = 0
+    const answer = (): FullAnswer => ({ status: INVALID_STATUS, payload: said[turn] as string })
+    const shout = (): FullAnswer => ({ status: 9, payload: 'y'.repeat(1e5) })
+    hostile.addService({ id: 7, handlers: { 0: answer, 3: shout, 7: () => 'ignored' } })
+    const name = freshName()
+    await hostile.listen(name)
+    const connection = await connect(name, { service: 7 })
+    const calls = client(connection, everything)
+    const issues: (readonly Issue[])[] = []
+    for (turn = 0; turn < said.length; turn++) {
+      const error = (await failure(calls.add({ a: 1, b: 1 }))) as unknown as ContractError
+      t.match(error, { code: 'ERR_COROIPC_REQUEST_INVALID', by: 'server' })
+      t.ok(error.message.length < 1000 && JSON.stringify(error.issues).length < 20_000)
+      issues.push(error.issues)
+    }
+    t.same(issues[0], [])
+    t.same(issues[3]?.length, 4)
+    t.same(issues[4]?.[0], { message: 'not valid' })
+    t.same([issues[4]?.[1]?.message.length, String(issues[4]?.[1]?.path?.[0]).length], [200, 64])
+    t.same(issues[5], [{ message: 'x', path: [7, 'b'] }])
+    t.same([issues[6]?.length, issues[6]?.[0]?.path?.length], [16, 8])
+    t.equal((await failure(calls.find('x'))).message.length, 1024)
+    t.equal(await calls.ping(), undefined, 'what the contract does not have is not looked at')
+    await connection.close()
+    await hostile.close()
+  },
+)
 
 t.test('the wrong service, and wrong options', async (t) => {
   const connection = await open(t)
