@@ -141,6 +141,10 @@ t.test('issues are bounded, whatever a client sends', async (t) => {
     calls.find({ [key]: key } as never),
   )) as unknown as ContractError
   t.ok(JSON.stringify(issues).length < 3000)
+  const many = JSON.stringify(Array.from({ length: 1000 }, () => 'x'))
+  const { payload } = await connection.request(12, many, { full: true })
+  t.equal((JSON.parse(Buffer.from(payload).toString()) as unknown[]).length, 16)
+  t.same(await calls.sort([3, 1, 2]), [1, 2, 3])
   connection.send(9, '"longer than five"')
   connection.send(9, 'junk')
   t.equal(calls.note('short'), true)
@@ -302,6 +306,7 @@ t.test(
       ),
       new Uint8Array(100_000).fill(0xff),
       `[${'['.repeat(100_000)}`,
+      `[{"message":"much"}${' '.repeat(200_000)}]`,
     ]
     const hostile = new Server()
     let turn = 0
@@ -320,6 +325,7 @@ t.test(
       issues.push(error.issues)
     }
     t.same(issues[0], [])
+    t.same(issues.at(-1), [], 'more than there can be is not looked at')
     t.same(issues[3]?.length, 4)
     t.same(issues[4]?.[0], { message: 'not valid' })
     t.same([issues[4]?.[1]?.message.length, String(issues[4]?.[1]?.path?.[0]).length], [200, 64])

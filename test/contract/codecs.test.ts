@@ -122,6 +122,12 @@ t.test('what JSON and MessagePack may not reach', async (t) => {
   const deep = Buffer.from('['.repeat(100_000))
   t.throws(() => json().decode(deep))
   t.throws(() => msgpackr().decode(Buffer.alloc(100_000, 0x91)))
+  const records = [
+    [0xd4, 0x72, 0x40, 0x91, 0xa1, 0x61, 0x01],
+    [0xd5, 0x72, 0x40, 0x01, 0x91, 0xa1, 0x61, 0x01],
+  ]
+  for (const record of records) t.throws(() => msgpackr().decode(Buffer.from(record)), 'a record')
+  t.equal(encoded(msgpackr(), { a: 1 })[0], 0xde, 'what is sent is a plain map')
   t.throws(() => msgpackr().decode(Buffer.from([0xdd, 0xff, 0xff, 0xff, 0xff])), 'a list of 2^32')
 })
 

@@ -68,6 +68,7 @@ export const everything = defineService({
     note: { id: 9, request: z.string().max(5), oneWay: true },
     notes: { id: 10, response: z.array(z.string()) },
     feed: { id: 11, request: z.number().int().nonnegative() },
+    sort: { id: 12, request: z.array(z.number()), response: z.array(z.number()) },
     raw: { id: 20, request: bytes, response: bytes },
     text: { id: 21, request: utf8, response: utf8 },
     believed: { id: 22, request: json<Point>(), response: json<Point>() },

@@ -56,6 +56,7 @@ server.addService(
         send.late(connection, 'bad')
         send.tick(connection, { n: -1 })
       },
+      sort: (list) => list.sort((a, b) => a - b),
       raw: (value) => value,
       text: (value) => value.toUpperCase(),
       believed: ({ x, y }) => ({ x: y, y: x }),
