@@ -1,7 +1,15 @@
 // A contract in two processes: every request of it in each way, and what is wrong on either side.
 import { once } from 'node:events'
-import { ContractError, type Issue, type RequestDefinition, StatusError } from '@coroipc/contract'
+import {
+  ContractError,
+  defineService,
+  type Issue,
+  type RequestDefinition,
+  type Schema,
+  StatusError,
+} from '@coroipc/contract'
 import { client } from '@coroipc/contract/client'
+import { implement } from '@coroipc/contract/server'
 import { connect, type Connection, connectSync, reconnecting } from '@coroipc/ipcc'
 import { type FullAnswer, Server } from '@coroipc/ipcs'
 import t, { type Test } from 'tap'
@@ -337,6 +345,47 @@ t.test(
     await hostile.close()
   },
 )
+
+t.test('a schema that throws, or gives nonsense, has not said yes', async (t) => {
+  const schemaOf = (validate: () => unknown): Schema =>
+    ({ '~standard': { version: 1, vendor: 'test', validate } }) as unknown as Schema
+  const thrower = (): never => {
+    throw new Error('of the server alone')
+  }
+  const service = defineService({
+    id: 1,
+    requests: {
+      throwing: { id: 0, request: schemaOf(thrower) },
+      rejecting: {
+        id: 1,
+        request: schemaOf(() => Promise.reject(new Error('of the server alone'))),
+      },
+      nothing: { id: 2, request: schemaOf(() => undefined) },
+      later: { id: 3, request: schemaOf(() => Promise.resolve(null)) },
+    },
+  })
+  const reached = (): void => void t.fail('the handler ran')
+  const server = new Server()
+  const errors: Error[] = []
+  server.on('error', (error) => errors.push(error))
+  server.addService(
+    implement(service, {
+      handlers: { throwing: reached, rejecting: reached, nothing: reached, later: reached },
+    }),
+  )
+  const name = freshName()
+  await server.listen(name)
+  const connection = await connect(name, { service: 1 })
+  const calls = client(connection, service)
+  for (const call of [calls.throwing, calls.rejecting, calls.nothing, calls.later])
+    t.match(await failure(call(1)), {
+      code: 'ERR_COROIPC_REQUEST_INVALID',
+      issues: [{ message: 'could not be validated' }],
+    })
+  t.same(errors, [])
+  await connection.close()
+  await server.close()
+})
 
 t.test('the wrong service, and wrong options', async (t) => {
   const connection = await open(t)

@@ -49,14 +49,12 @@ type Validate = StandardSchemaV1.Props['validate']
 
 /** Of a value that is there: what its schema makes of it. */
 export function validated(validate: Validate, value: unknown): unknown {
-  let result: ReturnType<Validate>
   try {
-    result = validate(value)
+    const result = validate(value)
+    return result instanceof Promise ? result.then(outcome).catch(failed) : outcome(result)
   } catch (error) {
     return failed(error)
   }
-  if ('then' in result) return Promise.resolve(result).then(outcome, failed)
-  return outcome(result)
 }
 
 function outcome(result: StandardSchemaV1.Result<unknown>): unknown {
