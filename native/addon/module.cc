@@ -33,11 +33,18 @@ napi_value StatusToCsError(napi_env env, napi_callback_info info) {
   return arguments.Return(coroipc_status_to_cs_error(arguments.Int(0)));
 }
 
+napi_value FeatureTry(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  return arguments.Return(coroipc_feature_try(static_cast<coroipc_feature>(arguments.Int(0))));
+}
+
 napi_value Init(napi_env env, napi_value exports) {
   Environment* environment = Environment::Create(env);
   if (environment == nullptr) return nullptr;
-  std::vector<Native> natives = {
-      {"lastError", LastError}, {"peerVersion", PeerVersion}, {"statusToCsError", StatusToCsError}};
+  std::vector<Native> natives = {{"lastError", LastError},
+                                 {"peerVersion", PeerVersion},
+                                 {"statusToCsError", StatusToCsError},
+                                 {"featureTry", FeatureTry}};
   AddLoopNatives(natives);
   AddServerNatives(natives);
   AddClientNatives(natives);

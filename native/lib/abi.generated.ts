@@ -91,6 +91,22 @@ export const waitCodes = {
   sleep: 2,
 } as const
 
+/** `enum coroipc_feature`. */
+export const featureCodes = {
+  memfd: 0,
+  seals: 1,
+  sockets: 2,
+  fdPassing: 3,
+  credentials: 4,
+  epoll: 5,
+  dontfork: 6,
+  pidfd: 7,
+  peerPidfd: 8,
+  noexecSeal: 9,
+  populate: 10,
+  punchHole: 11,
+} as const
+
 /** `enum coroipcs_policy`. */
 export const policyCodes = {
   error: 0,

@@ -219,6 +219,8 @@ export interface Addon {
   lastError(): { errno: number; syscall: string }
   peerVersion(): number
   statusToCsError(status: number): number
+  /** Tries a feature of the kernel (`featureCodes`): 0, or the errno that it failed with. */
+  featureTry(feature: number): number
 
   // -- any loop ----------------------------------------------------------------------------------
   setSlab(loop: number, slab: ArrayBuffer): void

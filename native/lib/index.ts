@@ -1,5 +1,5 @@
-/** What `@coroipc/ipcs` and `@coroipc/ipcc` may import; nobody else should. */
-export { abiVersion, limits, policyCodes, priorityCodes, Status } from './abi.generated.js'
+/** What our own packages may import; nobody else should. */
+export { abiVersion, featureCodes, limits, policyCodes, priorityCodes, Status } from './abi.generated.js'
 export {
   type Addon,
   addon,

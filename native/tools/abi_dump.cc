@@ -154,6 +154,19 @@ constexpr Named kWait[] = {{"adaptive", COROIPC_WAIT_ADAPTIVE},
                            {"spin", COROIPC_WAIT_SPIN},
                            {"sleep", COROIPC_WAIT_SLEEP}};
 
+constexpr Named kFeature[] = {{"memfd", COROIPC_FEATURE_MEMFD},
+                              {"seals", COROIPC_FEATURE_SEALS},
+                              {"sockets", COROIPC_FEATURE_SOCKETS},
+                              {"fd_passing", COROIPC_FEATURE_FD_PASSING},
+                              {"credentials", COROIPC_FEATURE_CREDENTIALS},
+                              {"epoll", COROIPC_FEATURE_EPOLL},
+                              {"dontfork", COROIPC_FEATURE_DONTFORK},
+                              {"pidfd", COROIPC_FEATURE_PIDFD},
+                              {"peer_pidfd", COROIPC_FEATURE_PEER_PIDFD},
+                              {"noexec_seal", COROIPC_FEATURE_NOEXEC_SEAL},
+                              {"populate", COROIPC_FEATURE_POPULATE},
+                              {"punch_hole", COROIPC_FEATURE_PUNCH_HOLE}};
+
 constexpr Named kPolicy[] = {{"error", COROIPCS_POLICY_ERROR},
                              {"drop-oldest", COROIPCS_POLICY_DROP_OLDEST},
                              {"drop-newest", COROIPCS_POLICY_DROP_NEWEST},
@@ -221,6 +234,7 @@ int main() {
   PrintObject("`enum coroipc_kind`.", "Kind", kKind);
   PrintObject("`COROIPC_IN_*`.", "In", kIn);
   PrintObject("`enum coroipc_wait`.", "waitCodes", kWait);
+  PrintObject("`enum coroipc_feature`.", "featureCodes", kFeature);
   PrintObject("`enum coroipcs_policy`.", "policyCodes", kPolicy);
   PrintObject("`enum coroipcs_priority`.", "priorityCodes", kPriority);
   PrintObject("Constants of the layout, and `COROIPCS_RATE_OFF`.", "limits", kLimits);

@@ -63,6 +63,29 @@ COROIPC_API int coroipc_status_to_cs_error(coroipc_status status);
  * when only one CPU is usable; SPIN never sleeps; SLEEP never looks. */
 enum coroipc_wait { COROIPC_WAIT_ADAPTIVE = 0, COROIPC_WAIT_SPIN = 1, COROIPC_WAIT_SLEEP = 2 };
 
+/* What this library uses of the kernel. Without one of the first seven nothing works; the others
+ * make it safer, quicker or roomier where they are there. */
+enum coroipc_feature {
+  COROIPC_FEATURE_MEMFD = 0,       /* memory without a name: memfd_create(2), ftruncate(2) */
+  COROIPC_FEATURE_SEALS = 1,       /* and nobody can change its size: F_ADD_SEALS of fcntl(2) */
+  COROIPC_FEATURE_SOCKETS = 2,     /* AF_UNIX SOCK_SEQPACKET, unix(7) */
+  COROIPC_FEATURE_FD_PASSING = 3,  /* SCM_RIGHTS */
+  COROIPC_FEATURE_CREDENTIALS = 4, /* SO_PEERCRED, SO_PEERGROUPS */
+  COROIPC_FEATURE_EPOLL = 5,       /* epoll(7), eventfd(2), timerfd_create(2) */
+  COROIPC_FEATURE_DONTFORK = 6,    /* mmap(2) shared, MADV_DONTFORK of madvise(2) */
+  COROIPC_FEATURE_PIDFD = 7,       /* pidfd_open(2), 5.3: an exit that a forked child cannot hide */
+  COROIPC_FEATURE_PEER_PIDFD = 8,  /* SO_PEERPIDFD, 6.5: of the peer itself, not of its number */
+  COROIPC_FEATURE_NOEXEC_SEAL = 9, /* MFD_NOEXEC_SEAL, 6.3: the memory can never be executed */
+  COROIPC_FEATURE_POPULATE = 10,   /* MADV_POPULATE_WRITE, 5.14: prefault without mlock */
+  COROIPC_FEATURE_PUNCH_HOLE = 11, /* MADV_REMOVE: memory that was used goes back to the machine */
+  COROIPC_FEATURE_COUNT = 12
+};
+
+/* Tries it, now and in this process: a container or a filter of system calls can forbid what the
+ * kernel has. Returns 0, or the errno that it failed with; EINVAL for an unknown one. Leaves
+ * nothing behind. Any thread. */
+COROIPC_API int coroipc_feature_try(enum coroipc_feature feature);
+
 /* Who the peer was when it connected, from the kernel: SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD,
  * unix(7). `groups` belongs to the connection. `pidfd` is -1 where the kernel has none; it belongs
  * to the connection: dup(2) it to keep it. */
