@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import os from 'node:os'
-import type { Cpus } from './placement.js'
+import type { Cpus } from '@coroipc/cli'
 
 export interface Machine {
   readonly date: string

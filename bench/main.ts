@@ -13,7 +13,7 @@ import { SingleBar } from 'cli-progress'
 import { judge } from './goals.js'
 import { describeMachine } from './machine.js'
 import { measurePair } from './pair.js'
-import { findCpus } from './placement.js'
+import { findCpus } from '@coroipc/cli'
 import { atHome, makePlan, type Plan } from './plan.js'
 import {
   caseText,

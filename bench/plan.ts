@@ -1,7 +1,8 @@
 // Which rows a run measures. A bout is one question (a case with its numbers and its placement); every
 // subject that does not refuse it takes part, so a new subject needs no line here.
 import { KILLS } from './cases/server-death.js'
-import { type Cpus, place } from './placement.js'
+import type { Cpus } from '@coroipc/cli'
+import { place } from './placement.js'
 import type { Subject } from './subject.js'
 import type { CallForm, CaseName, PlacementName, Row, Task, Touch, Variant, Wait } from './task.js'
 

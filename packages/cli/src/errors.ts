@@ -1,5 +1,7 @@
-/** How an error is shown, what is to be done about it, and the exit code that it means. */
-import { IpcError } from '@coroipc/ipcc'
+/**
+ * How an error is shown, what is to be done about it, and the exit code that it means. Nothing here needs the addon:
+ * `coroipc doctor` has to be able to say that there is none.
+ */
 import { Exit, UsageError } from './command.js'
 import { type Output, printable } from './output.js'
 
@@ -83,7 +85,7 @@ export function errorRecord(error: unknown): Record<string, unknown> {
   return {
     message: message ?? String(error),
     code: codeOf(error),
-    status: IpcError.is(error) ? error.applicationStatus : undefined,
+    status: (error as { applicationStatus?: unknown }).applicationStatus,
     cause: cause === undefined ? undefined : errorRecord(cause),
     advice: adviceFor(error),
   }

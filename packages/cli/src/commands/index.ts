@@ -13,4 +13,5 @@ export const commands: Readonly<Record<string, Load>> = {
   call: () => import('./call.js'),
   listen: () => import('./listen.js'),
   hz: () => import('./hz.js'),
+  doctor: () => import('./doctor.js'),
 }
