@@ -1,15 +1,19 @@
 /** Connections of the commands, and when they are interrupted. */
-import { connect, type Connection, type ConnectOptions } from '@coroipc/ipcc'
+import type { Connection, ConnectOptions } from '@coroipc/ipcc'
 import { Exit } from './command.js'
 import { CommandError } from './errors.js'
 
-/** Connects; what the command waits for is bounded by the same time. */
-export function connectTo(
+/**
+ * Connects; what the command waits for is bounded by the same time. The library is loaded here and not before: help and
+ * completion need no addon.
+ */
+export async function connectTo(
   name: string,
   service: number,
   timeoutMs: number | undefined,
   options: Omit<ConnectOptions, 'service'> = {},
 ): Promise<Connection> {
+  const { connect } = await import('@coroipc/ipcc')
   return connect(name, {
     service,
     ...(timeoutMs === undefined ? {} : { timeoutMs, requestTimeoutMs: timeoutMs }),

@@ -1,28 +1,13 @@
 /** The command line `coroipc`: finds the command, reads its arguments, shows what goes wrong. */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { type Command, Exit, type Options, UsageError, type Values } from './command.js'
+import { type Command, Exit, UsageError, type Values } from './command.js'
 import { commands } from './commands/index.js'
 import { exitCode, showError } from './errors.js'
 import { commandHelp, generalHelp, usageOf } from './help.js'
 import { didYouMean } from './near.js'
+import { optionsOf } from './options.js'
 import { Output } from './output.js'
-
-/** What every command takes. */
-const common: Options = {
-  json: { type: 'boolean', help: 'for machines: JSON, one value a line' },
-  help: { type: 'boolean', short: 'h', help: 'this help' },
-}
-
-/** Options of a command, the common ones behind its own. */
-export function optionsOf(command: Command): Options {
-  return {
-    ...command.options,
-    ...Object.fromEntries(
-      Object.entries(common).filter(([name]) => command.options?.[name] === undefined),
-    ),
-  }
-}
 
 /** The version of this package. */
 export function version(): string {
@@ -38,10 +23,18 @@ export async function findCommand(name: string): Promise<Command> {
   return (await load()).command
 }
 
+async function summaryOf(name: string): Promise<string> {
+  try {
+    return (await findCommand(name)).summary
+  } catch {
+    return 'cannot be loaded here: `coroipc doctor` says why'
+  }
+}
+
 async function summaries(): Promise<[string, string][]> {
   return Promise.all(
     Object.keys(commands).map(
-      async (name): Promise<[string, string]> => [name, (await findCommand(name)).summary],
+      async (name): Promise<[string, string]> => [name, await summaryOf(name)],
     ),
   )
 }

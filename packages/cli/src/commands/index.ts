@@ -14,4 +14,6 @@ export const commands: Readonly<Record<string, Load>> = {
   listen: () => import('./listen.js'),
   hz: () => import('./hz.js'),
   doctor: () => import('./doctor.js'),
+  bench: () => import('./bench.js'),
+  completion: () => import('./completion.js'),
 }

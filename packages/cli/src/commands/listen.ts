@@ -1,6 +1,6 @@
 /** `coroipc listen`: what a server sends unasked, as it comes. */
 import { once } from 'node:events'
-import { IpcError, type Message } from '@coroipc/ipcc'
+import type { Message } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
 import { type CodecName, codecNames, hexDump, isPlain, readable, textOf } from '../codec.js'
 import {
@@ -73,7 +73,7 @@ Examples:
         if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain')
       }
     } catch (error) {
-      if (IpcError.is(error, 'ERR_COROIPC_ABORTED')) return
+      if (signal.aborted) return
       throw serverGone(name, error as Error)
     }
     throw serverGone(name, await over)

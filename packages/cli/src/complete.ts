@@ -1,0 +1,70 @@
+/** What could stand where the cursor is: for the completion of a shell. */
+import type { Argument, Command } from './command.js'
+import { commands } from './commands/index.js'
+import { optionsOf } from './options.js'
+import { listeningSockets } from './sockets.js'
+
+/** The words of a line up to the cursor; the last one is the one that is being written. */
+export function wordsOf(line: string): string[] {
+  const words = ['']
+  let quote = ''
+  for (let at = 0; at < line.length; at++) {
+    const each = line[at] as string
+    if (quote !== '' ? each === quote : each === '"' || each === "'")
+      quote = quote === '' ? each : ''
+    else if (quote === '' && /\s/.test(each)) {
+      if (words.at(-1) !== '') words.push('')
+    } else {
+      if (each === '\\' && quote !== "'") at++
+      words[words.length - 1] += line[at] ?? ''
+    }
+  }
+  return words
+}
+
+function argumentChoices(argument: Argument | undefined): readonly string[] {
+  const { complete } = argument ?? {}
+  if (complete === 'server') return listeningSockets().map(({ name }) => name)
+  return complete === undefined || complete === 'file' ? [] : complete
+}
+
+/** What may stand behind a command's words so far. */
+function choices(command: Command, before: readonly string[], current: string): readonly string[] {
+  const options = optionsOf(command)
+  const takesValue = (word: string | undefined): string | undefined =>
+    word === undefined
+      ? undefined
+      : Object.keys(options).find(
+          (name) =>
+            options[name]?.type === 'string' &&
+            (word === `--${name}` || word === `-${options[name]?.short}`),
+        )
+  const assigned = /^--([\w-]+)=/.exec(current)
+  if (assigned !== null)
+    return (options[assigned[1] ?? '']?.choices ?? []).map((each) => `${assigned[0]}${each}`)
+  const pending = takesValue(before.at(-1))
+  if (pending !== undefined) return options[pending]?.choices ?? []
+  if (current.startsWith('-'))
+    return Object.keys(options)
+      .map((name) => `--${name}`)
+      .filter((each) => options[each.slice(2)]?.multiple === true || !before.includes(each))
+  let place = 0
+  before.forEach((word, index) => {
+    if (!word.startsWith('-') && takesValue(before[index - 1]) === undefined) place++
+  })
+  return argumentChoices(command.arguments?.[place])
+}
+
+/** Words that complete the line, whole ones. Nothing where nothing is known: file names, then. */
+export async function completions(line: string): Promise<string[]> {
+  const words = wordsOf(line)
+  const current = words.pop() ?? ''
+  const [, name, ...before] = words
+  const names = Object.keys(commands)
+  let found: readonly string[]
+  if (name === undefined) found = [...names, 'help', '--help', '--version']
+  else if (name === 'help') found = before.length === 0 ? names : []
+  else if (!Object.hasOwn(commands, name)) found = []
+  else found = choices((await commands[name]?.())?.command as Command, before, current)
+  return found.filter((each) => each.startsWith(current))
+}
