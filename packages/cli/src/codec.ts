@@ -1,18 +1,83 @@
 /** How values become payloads and payloads become something to read. */
 import { deserialize, serialize } from 'node:v8'
+import { CommandError } from './errors.js'
 import { UsageError } from './command.js'
 import { printable } from './output.js'
 
-/** The codecs that the command line knows by name. `bytes` says nothing about what they are. */
-export const codecNames = ['json', 'utf8', 'structured-clone', 'bytes'] as const
-export type CodecName = (typeof codecNames)[number]
-
-/** Whether a name from a description is one that is known here. */
-export function isCodecName(name: unknown): name is CodecName {
-  return (codecNames as readonly unknown[]).includes(name)
+/** How values of a service are written; the names are those of @coroipc/contract. */
+export interface Codec {
+  readonly name: string
+  write(value: unknown): Uint8Array
+  /** What the bytes say; throws if they are something else. */
+  read(bytes: Uint8Array): unknown
 }
 
+/** What can be asked for by name. `bytes` says nothing about what they are: they are shown as digits. */
+export const codecNames = ['json', 'utf8', 'structured-clone', 'msgpack', 'bytes'] as const
+
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+const json: Codec = {
+  name: 'json',
+  write: (value) => Buffer.from(JSON.stringify(value)),
+  read: (bytes) => (bytes.length === 0 ? null : (JSON.parse(utf8.decode(bytes)) as unknown)),
+}
+
+const structuredClone: Codec = {
+  name: 'structured-clone',
+  write: (value) => serialize(value),
+  read: (bytes) => deserialize(bytes) as unknown,
+}
+
+/** Of those that are no values: only how a value that was given is refused. */
+function withoutValues(name: 'utf8' | 'bytes'): Codec {
+  return {
+    name,
+    write(value) {
+      if (name === 'utf8' && typeof value === 'string') return Buffer.from(value)
+      const instead = name === 'utf8' ? 'a JSON string, or --text' : '--text, --hex or --file'
+      throw new UsageError(
+        `--json: the payload is ${name === 'utf8' ? 'text' : 'bytes'}: give ${instead}`,
+      )
+    },
+    read: (bytes) => (name === 'utf8' ? utf8.decode(bytes) : bytes),
+  }
+}
+
+interface Msgpackr {
+  pack(value: unknown): Uint8Array
+  unpack(bytes: Uint8Array): unknown
+}
+
+/** The program's own msgpackr, as @coroipc/contract takes it. */
+async function msgpack(): Promise<Codec> {
+  const name: string = 'msgpackr'
+  let library: Msgpackr
+  try {
+    library = (await import(name)) as Msgpackr
+  } catch {
+    throw new CommandError(
+      'the payload is MessagePack, and the package msgpackr is not here',
+      'npm install msgpackr, beside @coroipc/cli; or give and show bytes: --codec bytes',
+    )
+  }
+  return {
+    name: 'msgpack',
+    write: (value) => library.pack(value),
+    read: (bytes) => library.unpack(bytes),
+  }
+}
+
+/**
+ * The codec of a name; undefined for one that is not known here (protobuf, those of applications): such payloads are
+ * bytes. @throws CommandError if it needs a package that is not there
+ */
+export async function findCodec(name: string | undefined): Promise<Codec | undefined> {
+  if (name === 'json') return json
+  if (name === 'structured-clone') return structuredClone
+  if (name === 'utf8' || name === 'bytes') return withoutValues(name)
+  return name === 'msgpack' ? msgpack() : undefined
+}
 
 /** The text that these bytes are; undefined if they are none. */
 export function textOf(bytes: Uint8Array): string | undefined {
@@ -32,6 +97,18 @@ export function jsonArgument(text: string): unknown {
   }
 }
 
+/** What structured clones and MessagePack can hold and JSON cannot, in something that JSON can. */
+function plain(_: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString()
+  if (value instanceof Map || value instanceof Set) return [...(value as Iterable<unknown>)]
+  if (value instanceof Error) return { name: value.name, message: value.message }
+  if (ArrayBuffer.isView(value) && !(value instanceof DataView))
+    return value instanceof Uint8Array
+      ? { hex: Buffer.from(value).toString('hex') }
+      : Array.from(value as Int8Array)
+  return value
+}
+
 /** Bytes written as hexadecimal digits, with or without blanks and colons. @throws UsageError */
 export function hexArgument(text: string): Uint8Array {
   const digits = text.replace(/^0x/i, '').replace(/[\s:]/g, '')
@@ -40,36 +117,20 @@ export function hexArgument(text: string): Uint8Array {
   return Buffer.from(digits, 'hex')
 }
 
-/** Writes a value by a codec. @throws UsageError for a value that it cannot write */
-export function encode(codec: CodecName, value: unknown): Uint8Array {
-  if (codec === 'json') return Buffer.from(JSON.stringify(value))
-  if (codec === 'structured-clone') return serialize(value)
-  if (typeof value !== 'string') {
-    const instead =
-      codec === 'bytes' ? 'use --text, --hex or --file' : 'give a JSON string, or use --text'
-    throw new UsageError(
-      `--json: the payload is ${codec === 'bytes' ? 'bytes' : 'text'}: ${instead}`,
-    )
-  }
-  return Buffer.from(value)
-}
-
 /** What a payload says, for a machine: the value, else text, else hexadecimal digits. */
 export function readable(
-  codec: CodecName | undefined,
+  codec: Codec | undefined,
   bytes: Uint8Array,
 ): { value: unknown } | { text: string } | { hex: string } {
-  if (codec === 'structured-clone') {
+  const name = codec?.name
+  if (codec !== undefined && name !== 'bytes' && name !== 'utf8') {
     try {
-      return { value: deserialize(bytes) }
+      // A Buffer has a toJSON of its own, which goes before any replacer.
+      const value = codec.read(bytes)
+      return { value: JSON.parse(JSON.stringify(value, plain) ?? 'null') as unknown }
     } catch {} // it is not what it was said to be: shown as it is
   }
-  const text = codec === 'bytes' ? undefined : textOf(bytes)
-  if (codec === 'json' && text !== undefined) {
-    try {
-      return { value: text === '' ? null : JSON.parse(text) }
-    } catch {}
-  }
+  const text = name === 'bytes' ? undefined : textOf(bytes)
   return text === undefined ? { hex: Buffer.from(bytes).toString('hex') } : { text }
 }
 

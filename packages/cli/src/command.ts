@@ -28,8 +28,11 @@ export interface Argument {
   readonly optional?: boolean
   /** The last one only: takes all that follow. */
   readonly many?: boolean
-  /** What completes it: names of servers of this machine, files, or these words. */
-  readonly complete?: 'server' | 'file' | readonly string[]
+  /**
+   * What completes it: names of servers of this machine, names of the services of the server before it, of the requests
+   * of the service before it, files, or these words.
+   */
+  readonly complete?: 'server' | 'service' | 'request' | 'file' | readonly string[]
 }
 
 /** What a command is run with. */

@@ -22,14 +22,40 @@ export function wordsOf(line: string): string[] {
   return words
 }
 
-function argumentChoices(argument: Argument | undefined): readonly string[] {
+/** A server that does not answer at once is no help to somebody who writes. */
+const PATIENCE_MS = 500
+
+/** Names that the server itself tells. */
+async function told(server: string, service: string | undefined): Promise<string[]> {
+  const { Directory } = await import('./directory.js')
+  try {
+    await using directory = await Directory.open(server, PATIENCE_MS)
+    if (service === undefined) return (await directory.services()).map(([name]) => name)
+    const { description } = await directory.service(service)
+    return Object.values(description?.requests ?? {}).map(({ name }) => name)
+  } catch {
+    return []
+  }
+}
+
+async function argumentChoices(
+  argument: Argument | undefined,
+  before: readonly string[],
+): Promise<readonly string[]> {
   const { complete } = argument ?? {}
+  const [server = '', service] = before
   if (complete === 'server') return listeningSockets().map(({ name }) => name)
+  if (complete === 'service') return told(server, undefined)
+  if (complete === 'request') return told(server, service)
   return complete === undefined || complete === 'file' ? [] : complete
 }
 
 /** What may stand behind a command's words so far. */
-function choices(command: Command, before: readonly string[], current: string): readonly string[] {
+async function choices(
+  command: Command,
+  before: readonly string[],
+  current: string,
+): Promise<readonly string[]> {
   const options = optionsOf(command)
   const takesValue = (word: string | undefined): string | undefined =>
     word === undefined
@@ -48,11 +74,10 @@ function choices(command: Command, before: readonly string[], current: string): 
     return Object.keys(options)
       .map((name) => `--${name}`)
       .filter((each) => options[each.slice(2)]?.multiple === true || !before.includes(each))
-  let place = 0
-  before.forEach((word, index) => {
-    if (!word.startsWith('-') && takesValue(before[index - 1]) === undefined) place++
-  })
-  return argumentChoices(command.arguments?.[place])
+  const positionals = before.filter(
+    (word, index) => !word.startsWith('-') && takesValue(before[index - 1]) === undefined,
+  )
+  return argumentChoices(command.arguments?.[positionals.length], positionals)
 }
 
 /** Words that complete the line, whole ones. Nothing where nothing is known: file names, then. */
@@ -65,6 +90,6 @@ export async function completions(line: string): Promise<string[]> {
   if (name === undefined) found = [...names, 'help', '--help', '--version']
   else if (name === 'help') found = before.length === 0 ? names : []
   else if (!Object.hasOwn(commands, name)) found = []
-  else found = choices((await commands[name]?.())?.command as Command, before, current)
+  else found = await choices((await commands[name]?.())?.command as Command, before, current)
   return found.filter((each) => each.startsWith(current))
 }

@@ -4,9 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Answer, Connection } from '@coroipc/ipcc'
 import { connectTo } from '../client.js'
 import {
-  type CodecName,
+  type Codec,
   codecNames,
-  encode,
+  findCodec,
   hexArgument,
   hexDump,
   isPlain,
@@ -18,25 +18,28 @@ import {
   type Command,
   flag,
   ID_MAX,
-  integerArgument,
   integerOption,
   textOption,
   timeoutOption,
   UsageError,
   type Values,
 } from '../command.js'
+import { describedService, findRequest } from '../directory.js'
 import { spreadText } from '../distribution.js'
 import { count, type Output } from '../output.js'
 
 const sources = ['json', 'text', 'hex', 'file']
 
 /** The payload that the options say; nothing is an empty one. */
-function payloadOf(values: Values, codec: CodecName | undefined): Uint8Array {
+function payloadOf(values: Values, codec: Codec | undefined): Uint8Array {
   const given = sources.filter((name) => values[name] !== undefined)
   if (given.length > 1)
     throw new UsageError(`one payload is enough: ${given.map((name) => `--${name}`).join(' and ')}`)
   const json = textOption(values, 'json')
-  if (json !== undefined) return encode(codec ?? 'json', jsonArgument(json))
+  if (json !== undefined) {
+    const value = jsonArgument(json)
+    return codec === undefined ? Buffer.from(JSON.stringify(value)) : codec.write(value)
+  }
   const text = textOption(values, 'text')
   if (text !== undefined) return Buffer.from(text)
   const hex = textOption(values, 'hex')
@@ -49,7 +52,7 @@ function payloadOf(values: Values, codec: CodecName | undefined): Uint8Array {
 async function show(
   output: Output,
   form: string,
-  codec: CodecName | undefined,
+  codec: Codec | undefined,
   payload: Uint8Array,
 ): Promise<void> {
   if (form === 'raw') return output.bytes(payload)
@@ -74,12 +77,49 @@ async function sendOneWay(connection: Connection, id: number, payload: Uint8Arra
     ])
 }
 
+interface Target {
+  readonly service: number
+  readonly id: number
+  readonly codecName: string | undefined
+  readonly oneWay: boolean
+}
+
+/** What the arguments name. The server is asked for what they leave open: names, the codec. */
+async function find(
+  name: string,
+  serviceText: string,
+  idText: string,
+  values: Values,
+  timeoutMs: number | undefined,
+): Promise<Target> {
+  const given = textOption(values, 'codec')
+  const oneWay = flag(values, 'one-way')
+  const { id: service, description } = await describedService(name, serviceText, timeoutMs)
+  const { id, description: request } = findRequest(idText, description)
+  // JSON that was given says that JSON is meant, unless the server knows better.
+  const assumed = values['json'] === undefined ? undefined : 'json'
+  return {
+    service,
+    id,
+    codecName: given ?? request?.codec ?? assumed,
+    oneWay: oneWay || request?.oneWay === true,
+  }
+}
+
 export const command: Command = {
   summary: 'Ask a service, and show its answer',
   arguments: [
     { name: 'NAME', help: 'the server', complete: 'server' },
-    { name: 'SERVICE', help: `its service: a number from 0 to ${ID_MAX}` },
-    { name: 'ID', help: `the request: a number from 0 to ${ID_MAX}` },
+    {
+      name: 'SERVICE',
+      help: `its service: a number from 0 to ${ID_MAX}, or its name`,
+      complete: 'service',
+    },
+    {
+      name: 'ID',
+      help: `the request: a number from 0 to ${ID_MAX}, or its name`,
+      complete: 'request',
+    },
   ],
   options: {
     json: {
@@ -111,26 +151,34 @@ export const command: Command = {
     sync: { type: 'boolean', help: 'by the blocking call' },
     'one-way': { type: 'boolean', help: 'send only: no answer, no outcome' },
   },
-  details: `Without payload option the payload is empty. \`auto\` shows an answer by its codec if that is known, else as text,
+  details: `Names, and the codec, are known where the server has the option \`inspect\` and the service a description
+(@coroipc/contract makes it). A number needs neither; --codec goes before what the server says.
+
+Without payload option the payload is empty. \`auto\` shows an answer by its codec if that is known, else as text,
 else as a dump of its bytes; into a pipe the bytes go as they are. A status other than 0, which is the
 application's own, is shown on stderr; the exit code is 0 all the same.
 
 Examples:
   coroipc call demo 7 0 --text hello
-  coroipc call demo 7 1 --json '{"key":"a"}' --output json
+  coroipc call demo cache get --json '{"key":"a"}' --output json
   coroipc call @cache 3 2 --file picture.png --output raw > smaller.png
   coroipc call demo 7 0 --repeat 10000 --sync`,
 
   async run({ values, positionals, output }) {
     const [name = '', serviceText = '', idText = ''] = positionals
-    const service = integerArgument('SERVICE', serviceText, 0, ID_MAX)
-    const id = integerArgument('ID', idText, 0, ID_MAX)
     const timeoutMs = timeoutOption(values, 'timeout')
     const repeat = integerOption(values, 'repeat', 1, 1e9) ?? 1
-    const codec = (textOption(values, 'codec') ??
-      (values.json === undefined ? undefined : 'json')) as CodecName | undefined
+    const form = textOption(values, 'output') ?? 'auto'
+    jsonArgument(textOption(values, 'json') ?? 'null') // wrong arguments before anything else
+    const { service, id, codecName, oneWay } = await find(
+      name,
+      serviceText,
+      idText,
+      values,
+      timeoutMs,
+    )
+    const codec = await findCodec(codecName)
     const payload = payloadOf(values, codec)
-    const oneWay = flag(values, 'one-way')
     await using connection = await connectTo(name, service, timeoutMs, { latency: true })
     if (oneWay) {
       for (let left = repeat; left > 0; left--) await sendOneWay(connection, id, payload)
@@ -160,7 +208,7 @@ Examples:
       return
     }
     if (status !== 0) output.note(`status ${status}`)
-    await show(output, textOption(values, 'output') ?? 'auto', codec, bytes)
+    await show(output, form, codec, bytes)
     if (repeat > 1 && latency !== undefined)
       output.note(
         `${count(repeat)} calls in ${seconds.toFixed(2)} s: ${count(repeat / seconds)} a second; ` +

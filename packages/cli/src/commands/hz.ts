@@ -2,15 +2,8 @@
 import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import type { Connection } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
-import {
-  type Command,
-  flag,
-  ID_MAX,
-  integerArgument,
-  integerOption,
-  timeoutOption,
-  UsageError,
-} from '../command.js'
+import { type Command, flag, ID_MAX, integerOption, timeoutOption, UsageError } from '../command.js'
+import { describedService, findRequest } from '../directory.js'
 import { Distribution, type Spread, spreadText } from '../distribution.js'
 import { bytesText, count, durationText } from '../output.js'
 
@@ -102,9 +95,14 @@ export const command: Command = {
   summary: 'Measure how many dispatches, or answered calls, there are a second',
   arguments: [
     { name: 'NAME', help: 'the server', complete: 'server' },
-    { name: 'SERVICE', help: `its service: a number from 0 to ${ID_MAX}` },
+    {
+      name: 'SERVICE',
+      help: `its service: a number from 0 to ${ID_MAX}, or its name`,
+      complete: 'service',
+    },
     {
       name: 'ID',
+      complete: 'request',
       help: 'the request to ask again and again; without it dispatches are counted',
       optional: true,
     },
@@ -130,21 +128,22 @@ Examples:
 
   async run({ values, positionals, output }) {
     const [name = '', serviceText = '', idText] = positionals
-    const service = integerArgument('SERVICE', serviceText, 0, ID_MAX)
-    const id = idText === undefined ? undefined : integerArgument('ID', idText, 0, ID_MAX)
     const seconds = integerOption(values, 'seconds', 1, 1e9) ?? Infinity
     const lanes = integerOption(values, 'in-flight', 1, 32768) ?? 1
     const payload = new Uint8Array(integerOption(values, 'size', 0, 1 << 30) ?? 0)
     const sync = flag(values, 'sync')
-    if (id === undefined && (sync || lanes > 1 || payload.length > 0))
+    if (idText === undefined && (sync || lanes > 1 || payload.length > 0))
       throw new UsageError('--sync, --in-flight and --size are for calls: give an ID')
     if (sync && lanes > 1)
       throw new UsageError('--sync has one request on its way, not --in-flight')
 
+    const timeoutMs = timeoutOption(values, 'timeout')
+    const { id: service, description } = await describedService(name, serviceText, timeoutMs)
+    const id = idText === undefined ? undefined : findRequest(idText, description).id
     const interrupted = interruption()
     const stop = new AbortController()
     const signal = AbortSignal.any([interrupted, stop.signal])
-    await using connection = await connectTo(name, service, timeoutOption(values, 'timeout'), {
+    await using connection = await connectTo(name, service, timeoutMs, {
       signal: interrupted,
     })
     const over = ended(connection).then((reason) => {

@@ -2,32 +2,28 @@
 import { once } from 'node:events'
 import type { Message } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
-import { type CodecName, codecNames, hexDump, isPlain, readable, textOf } from '../codec.js'
-import {
-  type Command,
-  ID_MAX,
-  integerArgument,
-  integerOption,
-  textOption,
-  timeoutOption,
-} from '../command.js'
+import { type Codec, codecNames, findCodec, hexDump, isPlain, readable } from '../codec.js'
+import { type Command, ID_MAX, integerOption, textOption, timeoutOption } from '../command.js'
+import { describedService, findDispatch } from '../directory.js'
 import type { Output } from '../output.js'
 
-function show(
-  output: Output,
-  codec: CodecName | undefined,
-  { id, payload, sequence }: Message,
-): void {
-  const time = new Date()
+/** What is known of a dispatch. */
+interface Known {
+  readonly name: string | undefined
+  readonly codec: Codec | undefined
+}
+
+function show(output: Output, { name, codec }: Known, { id, payload, sequence }: Message): void {
+  const time = new Date().toISOString()
   const said = readable(codec, payload)
   if (output.json) {
-    output.record({ time: time.toISOString(), id, sequence, bytes: payload.length, ...said })
+    output.record({ time, id, name, sequence, bytes: payload.length, ...said })
     return
   }
-  const head = `${output.style('dim', time.toISOString().slice(11, 23))} ${output.style('cyan', `${id}`.padStart(5))}  `
+  const head = `${output.style('dim', time.slice(11, 23))} ${output.style('cyan', (name ?? `${id}`).padStart(5))}  `
   if ('value' in said) output.line(head + JSON.stringify(said.value))
   else {
-    const text = textOf(payload)
+    const text = 'text' in said ? said.text : undefined
     const plain = text !== undefined && isPlain(text) && !text.includes('\n')
     output.line(plain ? head + text : `${head}${payload.length} bytes\n${hexDump(payload)}`)
   }
@@ -37,11 +33,15 @@ export const command: Command = {
   summary: 'Show what a service sends unasked, as it comes',
   arguments: [
     { name: 'NAME', help: 'the server', complete: 'server' },
-    { name: 'SERVICE', help: `its service: a number from 0 to ${ID_MAX}` },
+    {
+      name: 'SERVICE',
+      help: `its service: a number from 0 to ${ID_MAX}, or its name`,
+      complete: 'service',
+    },
   ],
   options: {
     count: { type: 'string', short: 'n', value: 'N', help: 'end after N dispatches' },
-    id: { type: 'string', value: 'ID', help: 'only dispatches of this id' },
+    id: { type: 'string', value: 'ID', help: 'only dispatches of this id, or name' },
     codec: { type: 'string', value: 'NAME', help: 'how payloads are read', choices: codecNames },
     timeout: { type: 'string', value: 'MS', help: 'time to connect (30000)' },
   },
@@ -54,20 +54,27 @@ Examples:
 
   async run({ values, positionals, output }) {
     const [name = '', serviceText = ''] = positionals
-    const service = integerArgument('SERVICE', serviceText, 0, ID_MAX)
     const max = integerOption(values, 'count', 1, Number.MAX_SAFE_INTEGER) ?? Infinity
-    const only = integerOption(values, 'id', 0, ID_MAX)
-    const codec = textOption(values, 'codec') as CodecName | undefined
+    const timeoutMs = timeoutOption(values, 'timeout')
+    const given = textOption(values, 'codec')
+    const idText = textOption(values, 'id')
+    const { id: service, description } = await describedService(name, serviceText, timeoutMs)
+    const only = idText === undefined ? undefined : findDispatch(idText, description).id
+    const known = new Map<number, Known>()
+    const lookUp = async (id: number): Promise<Known> => {
+      const said = description?.dispatches?.[id]
+      const found = { name: said?.name, codec: await findCodec(given ?? said?.codec) }
+      known.set(id, found)
+      return found
+    }
     const signal = interruption()
-    await using connection = await connectTo(name, service, timeoutOption(values, 'timeout'), {
-      signal,
-    })
+    await using connection = await connectTo(name, service, timeoutMs, { signal })
     const over = ended(connection)
     let shown = 0
     try {
       for await (const message of connection.dispatches({ signal })) {
         if (only !== undefined && message.id !== only) continue
-        show(output, codec, message)
+        show(output, known.get(message.id) ?? (await lookUp(message.id)), message)
         if (++shown >= max) return
         // What nobody reads further down is left in the ring.
         if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain')
