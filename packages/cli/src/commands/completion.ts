@@ -2,7 +2,7 @@
 import { type Command, textOption, UsageError } from '../command.js'
 import { completions } from '../complete.js'
 
-// Bash replaces what stands behind the last of COMP_WORDBREAKS, which '@' and '=' are among: what it keeps is cut off
+// Bash replaces what stands behind the last of COMP_WORDBREAKS, which '=' and ':' are among: what it keeps is cut off
 // the front of each answer. The program is asked under the name that was typed, by a path as well.
 const bash = `# bash completion of coroipc. For this shell:    source <(coroipc completion bash)
 # For every one:  coroipc completion bash > ~/.local/share/bash-completion/completions/coroipc
@@ -13,11 +13,15 @@ _coroipc() {
 complete -o default -F _coroipc coroipc
 `
 
+/** Characters that begin a word instead of ending one: readline's special prefixes, as bash sets them. */
+const begins = '$@'
+
 /** What a shell keeps of the word at the cursor: up to the last character that ends a word for it. */
 function kept(line: string, breaks: string): string {
   const current = /\S*$/.exec(line)?.[0] ?? ''
   for (let at = current.length - 1; at >= 0; at--)
-    if (breaks.includes(current[at] as string)) return current.slice(0, at + 1)
+    if (breaks.includes(current[at] as string))
+      return current.slice(0, begins.includes(current[at] as string) ? at : at + 1)
   return ''
 }
 
