@@ -56,11 +56,11 @@ export function values(stdout: string): Record<string, unknown>[] {
     .map((line) => JSON.parse(line) as Record<string, unknown>)
 }
 
-/** A server in another process: service 7, with a description for tools if `inspect`. */
-export async function serve(name: string, inspect = false): Promise<Peer> {
+/** A server in another process: service 7, with a description for tools if `inspect`, where it is called `service`. */
+export async function serve(name: string, inspect = false, service = 'cache'): Promise<Peer> {
   const peer = await Peer.open()
   await peer.run(
-    async ({ ipcs, state }, name, inspect) => {
+    async ({ ipcs, state }, name, inspect, service) => {
       state.sent = []
       const server = new ipcs.Server({ inspect })
       // What is refused on purpose is no news.
@@ -68,7 +68,7 @@ export async function serve(name: string, inspect = false): Promise<Peer> {
       server.addService({
         id: 7,
         description: {
-          name: 'cache',
+          name: service,
           requests: {
             0: { name: 'get', codec: 'json' },
             4: { name: 'put', codec: 'json', oneWay: true },
@@ -106,6 +106,7 @@ export async function serve(name: string, inspect = false): Promise<Peer> {
     },
     name,
     inspect,
+    service,
   )
   return peer
 }

@@ -35,6 +35,9 @@ t.test('what a server sends does not drive the terminal', { skip }, async (t) =>
   const screen = terminal.screen({ styled: true })
   t.match(screen, '00000000  1b 5b 33 31 6d 72 65 64')
   t.notOk(screen.includes(`${escape}31m`))
+  await using asText = await Terminal.open([...command, 'call', name, '7', '7', '--output', 'text'])
+  t.equal(await asText.end(), 0)
+  t.equal(asText.screen({ styled: true }), '\\x1b[31mred\\x1b[0m')
 })
 
 t.test('a value is spread out for people', { skip }, async (t) => {

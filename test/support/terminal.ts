@@ -16,6 +16,14 @@ export interface TerminalOptions {
   readonly env?: NodeJS.ProcessEnv
 }
 
+/** A start of Node.js on a machine that is busy takes seconds. */
+const LIMIT_MS = 60_000
+
+// tmux 3.3 now and then never learns the exit status of a short-lived command, so a shell tells it, as the title of the
+// terminal: behind all that the command has written. Ctrl-C is for the command.
+const ENDED = 'ended '
+const TELLS_ITS_END = `trap : INT; "$@"; printf '\\033]2;${ENDED}%s\\033\\\\' "$?"`
+
 const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`
 
 /** Why there can be none here; undefined where tmux is. */
@@ -54,7 +62,12 @@ export class Terminal implements AsyncDisposable {
       ';',
     ])
     const size = ['-x', `${columns}`, '-y', `${rows}`]
-    const run = ['new-session', '-d', ...size, command.map(quoted).join(' ')]
+    const run = [
+      'new-session',
+      '-d',
+      ...size,
+      ['sh', '-c', TELLS_ITS_END, 'sh', ...command].map(quoted).join(' '),
+    ]
     terminal.#tmux('start-server', ';', ...options, ...run)
     return terminal
   }
@@ -72,7 +85,7 @@ export class Terminal implements AsyncDisposable {
   }
 
   /** Waits until the screen has this, and gives the screen. */
-  async shows(what: string | RegExp, limitMs?: number): Promise<string> {
+  async shows(what: string | RegExp, limitMs: number = LIMIT_MS): Promise<string> {
     let screen = ''
     const found = (): boolean => {
       screen = this.screen()
@@ -100,14 +113,15 @@ export class Terminal implements AsyncDisposable {
     this.#tmux('resize-window', '-x', `${columns}`, '-y', `${rows}`)
   }
 
-  /** Waits until the command has ended: its exit code, or the name of the signal. */
-  async end(): Promise<number | string> {
-    // It is dead when its terminal is closed; how it ended follows.
-    const format = '#{pane_dead_status}#{pane_dead_signal}'
-    const ask = (which: string): string => this.#tmux('list-panes', '-F', which).trimEnd()
-    await until('the end of the command', () => ask(format) !== '')
-    const status = ask('#{pane_dead_status}')
-    return status === '' ? ask('#{pane_dead_signal}') : Number(status)
+  /** Waits until the command has ended and all that it wrote is on the screen: its exit code, 128 + N for signal N. */
+  async end(): Promise<number> {
+    let title = ''
+    const ended = (): boolean => {
+      title = this.#tmux('list-panes', '-F', '#{pane_title}').trimEnd()
+      return title.startsWith(ENDED)
+    }
+    await until('the end of the command', ended, LIMIT_MS)
+    return Number(title.slice(ENDED.length))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

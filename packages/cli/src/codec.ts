@@ -2,7 +2,6 @@
 import { deserialize, serialize } from 'node:v8'
 import { CommandError } from './errors.js'
 import { UsageError } from './command.js'
-import { printable } from './output.js'
 
 /** How values of a service are written; the names are those of @coroipc/contract. */
 export interface Codec {
@@ -150,9 +149,4 @@ export function hexDump(bytes: Uint8Array): string {
     )
   }
   return lines.join('\n')
-}
-
-/** Whether a text is one to show as it is: no control characters but line ends and tabs. */
-export function isPlain(text: string): boolean {
-  return printable(text).length === text.replaceAll('\r\n', '\n').length
 }

@@ -80,6 +80,10 @@ async function choices(
   return argumentChoices(command.arguments?.[positionals.length], positionals)
 }
 
+// What completes a line is run by the next key: names that others gave, to a socket or a service, must mean nothing to a
+// shell.
+const harmless = /^[\w@.,:=/+-]+$/
+
 /** Words that complete the line, whole ones. Nothing where nothing is known: file names, then. */
 export async function completions(line: string): Promise<string[]> {
   const words = wordsOf(line)
@@ -91,5 +95,5 @@ export async function completions(line: string): Promise<string[]> {
   else if (name === 'help') found = before.length === 0 ? names : []
   else if (!Object.hasOwn(commands, name)) found = []
   else found = await choices((await commands[name]?.())?.command as Command, before, current)
-  return found.filter((each) => each.startsWith(current))
+  return found.filter((each) => each.startsWith(current) && harmless.test(each))
 }

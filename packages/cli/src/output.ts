@@ -44,14 +44,31 @@ const wide = (text: string): number =>
 // oxlint-disable-next-line no-control-regex
 const unprintable = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g
 
+const escaped = (each: string): string => {
+  const code = each.charCodeAt(0)
+  return code < 0x100
+    ? `\\x${code.toString(16).padStart(2, '0')}`
+    : `\\u${code.toString(16).padStart(4, '0')}`
+}
+
 /** Text of strangers (names, payloads, messages) without what a terminal would obey. */
 export function printable(text: string): string {
-  return text.replace(unprintable, (each) => {
-    const code = each.charCodeAt(0)
-    return code < 0x100
-      ? `\\x${code.toString(16).padStart(2, '0')}`
-      : `\\u${code.toString(16).padStart(4, '0')}`
-  })
+  return text.replace(unprintable, escaped)
+}
+
+/** Whether a text can be shown as it is; the line ends of DOS are none that hurt. */
+export function isPrintable(text: string): boolean {
+  return text.replaceAll('\r\n', '\n').search(unprintable) < 0
+}
+
+/** JSON of strangers' values: what `JSON.stringify` leaves of such characters is written by digits. */
+export function jsonText(value: unknown, indent: number = 0): string {
+  const plain = (_: string, each: unknown): unknown =>
+    typeof each === 'bigint' ? each.toString() : each
+  return (JSON.stringify(value, plain, indent) ?? 'null').replace(
+    unprintable,
+    (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }
 
 export class Output {
@@ -94,9 +111,7 @@ export class Output {
 
   /** One JSON value on a line of its own. Bigints become text. */
   record(value: unknown): void {
-    const plain = (_: string, each: unknown): unknown =>
-      typeof each === 'bigint' ? each.toString() : each
-    this.line(JSON.stringify(value, plain))
+    this.line(jsonText(value))
   }
 
   /** Something about the result: stderr, so that pipes carry results only. */

@@ -9,7 +9,6 @@ import {
   findCodec,
   hexArgument,
   hexDump,
-  isPlain,
   jsonArgument,
   readable,
   textOf,
@@ -26,7 +25,7 @@ import {
 } from '../command.js'
 import { describedService, findRequest } from '../directory.js'
 import { spreadText } from '../distribution.js'
-import { count, type Output } from '../output.js'
+import { count, isPrintable, jsonText, type Output, printable } from '../output.js'
 
 const sources = ['json', 'text', 'hex', 'file']
 
@@ -57,13 +56,15 @@ async function show(
 ): Promise<void> {
   if (form === 'raw') return output.bytes(payload)
   if (form === 'hex') return output.line(hexDump(payload))
-  if (form === 'text') return output.line(new TextDecoder().decode(payload))
+  if (form === 'text') {
+    const text = new TextDecoder().decode(payload)
+    return output.line(output.terminal ? printable(text) : text)
+  }
   if (payload.length === 0) return
   const said = readable(codec, payload)
-  if ('value' in said)
-    return output.line(JSON.stringify(said.value, undefined, output.terminal ? 2 : 0))
+  if ('value' in said) return output.line(jsonText(said.value, output.terminal ? 2 : 0))
   const text = textOf(payload)
-  if (text !== undefined && isPlain(text)) output.line(text)
+  if (text !== undefined && isPrintable(text)) output.line(text)
   else if (output.terminal) output.line(hexDump(payload))
   else await output.bytes(payload)
 }

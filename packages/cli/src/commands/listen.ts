@@ -2,10 +2,10 @@
 import { once } from 'node:events'
 import type { Message } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
-import { type Codec, codecNames, findCodec, hexDump, isPlain, readable } from '../codec.js'
+import { type Codec, codecNames, findCodec, hexDump, readable } from '../codec.js'
 import { type Command, ID_MAX, integerOption, textOption, timeoutOption } from '../command.js'
 import { describedService, findDispatch } from '../directory.js'
-import type { Output } from '../output.js'
+import { isPrintable, jsonText, type Output, printable } from '../output.js'
 
 /** What is known of a dispatch. */
 interface Known {
@@ -20,11 +20,11 @@ function show(output: Output, { name, codec }: Known, { id, payload, sequence }:
     output.record({ time, id, name, sequence, bytes: payload.length, ...said })
     return
   }
-  const head = `${output.style('dim', time.slice(11, 23))} ${output.style('cyan', (name ?? `${id}`).padStart(5))}  `
-  if ('value' in said) output.line(head + JSON.stringify(said.value))
+  const head = `${output.style('dim', time.slice(11, 23))} ${output.style('cyan', printable(name ?? `${id}`).padStart(5))}  `
+  if ('value' in said) output.line(head + jsonText(said.value))
   else {
     const text = 'text' in said ? said.text : undefined
-    const plain = text !== undefined && isPlain(text) && !text.includes('\n')
+    const plain = text !== undefined && isPrintable(text) && !text.includes('\n')
     output.line(plain ? head + text : `${head}${payload.length} bytes\n${hexDump(payload)}`)
   }
 }
