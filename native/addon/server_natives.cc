@@ -166,6 +166,20 @@ napi_value ConnectionInfo(napi_env env, napi_callback_info info) {
   return value;
 }
 
+// serverRings(loop, connection, into): of each ring its bytes and those in use.
+napi_value Rings(napi_env env, napi_callback_info info) {
+  ServerCall<3> call(env, info);
+  coroipcs_connection* connection = call.connection();
+  if (connection == nullptr) return call.Return(-COROIPC_DISCONNECTED);
+  coroipcs_rings rings{};
+  coroipcs_connection_rings(connection, &rings);
+  void* into = nullptr;
+  size_t words = 0;
+  if (BytesOf(env, call[2], &into, &words) && words >= sizeof rings / sizeof(uint32_t))
+    memcpy(into, &rings, sizeof rings);
+  return call.Return(0);
+}
+
 napi_value Hold(napi_env env, napi_callback_info info) {
   ServerCall<2> call(env, info);
   if (coroipcs_connection* connection = call.connection()) coroipcs_connection_hold(connection);
@@ -277,6 +291,7 @@ void AddServerNatives(std::vector<Native>& natives) {
                                  {"serviceClose", ServiceClose},
                                  {"authorize", Authorize},
                                  {"serverConnectionInfo", ConnectionInfo},
+                                 {"serverRings", Rings},
                                  {"hold", Hold},
                                  {"release", Release},
                                  {"serverDisconnect", Disconnect},

@@ -267,6 +267,8 @@ export interface Addon {
   /** verdict: a status, 0 lets in. */
   authorize(loop: number, connection: number, verdict: number, trusted: boolean): number
   serverConnectionInfo(loop: number, connection: number): NativeConnectionInfo | number
+  /** Of the request, response and dispatch ring in turn: its bytes, and those in use now. */
+  serverRings(loop: number, connection: number, into: Uint32Array): number
   hold(loop: number, connection: number): void
   release(loop: number, connection: number): void
   serverDisconnect(loop: number, connection: number, why: number): number

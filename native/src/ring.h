@@ -78,6 +78,12 @@ class RingWriter {
     position_ += total;
   }
 
+  // For statistics: bytes that the reader has not given back, as far as it says so now. What breaks
+  // I1 is found by the next Reserve; here it only looks full.
+  uint32_t used() const {
+    const uint32_t used = position_ - LoadRelaxed(words_->read_position);
+    return used <= capacity_ ? used : capacity_;
+  }
   bool unpublished() const { return position_ != published_; }
   uint32_t unpublished_bytes() const { return position_ - published_; }
   void Publish();
@@ -130,6 +136,11 @@ class RingReader {
     const uint8_t* const next = data_ + (position_ & (capacity_ - 1));
     __builtin_prefetch(next);
     __builtin_prefetch(next + 64);  // past the ring's end it is a hint that leads nowhere
+  }
+  // For statistics: bytes that wait to be read, as RingWriter::used.
+  uint32_t used() const {
+    const uint32_t used = LoadRelaxed(words_->write_position) - position_;
+    return used <= capacity_ ? used : capacity_;
   }
   // Bytes known to be waiting, from the last load.
   uint32_t seen_bytes() const { return seen_ - position_; }

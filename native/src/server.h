@@ -138,6 +138,7 @@ struct coroipcs_connection final : coroipc::Connection {
   void FlushNow();
   void Release();
   void Stats(coroipc_stats* stats, bool clear);
+  coroipcs_rings Rings() const;
   uint16_t service() const { return service_; }
   uint64_t id() const { return id_; }
   bool Owns(const coroipc_buffer* buffer) const;

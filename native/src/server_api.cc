@@ -292,6 +292,12 @@ coroipc_status coroipcs_connection_stats(struct coroipcs_connection* connection,
   return COROIPC_OK;
 }
 
+void coroipcs_connection_rings(struct coroipcs_connection* connection,
+                               struct coroipcs_rings* rings) {
+  Guard guard(connection->server);
+  *rings = connection->Rings();
+}
+
 coroipc_status coroipcs_stats(struct coroipcs_server* server, struct coroipc_stats* stats,
                               int clear) {
   Guard guard(*server);

@@ -660,6 +660,13 @@ Status coroipcs_connection::Dispatch(uint16_t id, const struct iovec* parts, uin
   return result;
 }
 
+coroipcs_rings coroipcs_connection::Rings() const {
+  if (control_ == nullptr) return {};
+  return {{request_ring_bytes_, in_[kRequest].used()},
+          {response_ring_bytes_, out_[kResponse].ring.used()},
+          {dispatch_ring_bytes_, out_[kDispatch].ring.used()}};
+}
+
 void coroipcs_connection::Stats(coroipc_stats* stats, bool clear) {
   *stats = stats_;
   if (!clear) return;

@@ -1,6 +1,7 @@
 // The inspection service: what it answers, to whom, and what it does with questions that are none.
 import { type Connection, connect } from '@coroipc/ipcc'
 import {
+  type InspectedConnection,
   type InspectedConnections,
   type InspectedDescription,
   type InspectedPage,
@@ -137,6 +138,27 @@ t.test('what an ended connection had counted stays with its service', async (t) 
   t.match(services[0], { id: 7, connections: 0, connectionsEnded: 2 })
   t.match(services[0]?.ended, { requests: 2, responses: 2, bytesReceived: 6 })
   t.notOk('inFlight' in (services[0]?.ended ?? {}), 'a gauge')
+})
+
+t.test('how full the rings are', async (t) => {
+  const limits = { requestRingBytes: 8192, responseRingBytes: 16384, dispatchRingBytes: 32768 }
+  await using server = await listen({ inspect: true, limits }, (server) =>
+    server.addService({ id: 7 }),
+  )
+  await using asking = await tool(server.name)
+  await using client = await connect(server.name, { service: 7, inboxBytes: 4096 })
+  const rings = async (): Promise<InspectedConnection['rings'] | undefined> =>
+    (await ask(asking, 'connections', { service: 7 })).connections[0]?.rings
+  t.strictSame(await rings(), {
+    request: { bytes: 8192, used: 0 },
+    response: { bytes: 16384, used: 0 },
+    dispatch: { bytes: 32768, used: 0 },
+  })
+  const [connection] = [...server.connections()].filter(({ service }) => service === 7)
+  for (let n = 0; n < 20; n++) connection?.dispatch(new Uint8Array(1000))
+  const used = (await rings())?.dispatch.used ?? 0
+  t.notOk(client.closed)
+  t.ok(used >= 15 * 1000 && used <= 32768, `${used} bytes`)
 })
 
 t.test('pages: by count, and by what fits a message', async (t) => {

@@ -1017,6 +1017,37 @@ TEST("a connection says who it is and what was negotiated for it") {
   coroipcs_connection_release(two);
 }
 
+TEST("how full the rings of a connection are") {
+  Server server;
+  server.Start();
+  Client client;
+  client.options.dispatch_ring_bytes = 8192;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  REQUIRE(Eventually([&] { return server.connected == 1; }));
+  coroipcs_connection* const connection = server.last;
+  coroipcs_connection_hold(connection);
+  coroipcs_rings rings;
+  coroipcs_connection_rings(connection, &rings);
+  CHECK_EQ(rings.dispatch.bytes, 8192u);
+  CHECK_EQ(rings.dispatch.used, 0u);
+  CHECK(rings.request.bytes != 0 && rings.response.bytes != 0);
+  char bytes[1000] = {};
+  struct iovec part = {bytes, sizeof bytes};
+  for (uint32_t n = 1; n <= 4; ++n) {
+    REQUIRE(coroipcs_dispatch_send(connection, 0, &part, 1) == COROIPC_OK);
+    coroipcs_connection_rings(connection, &rings);
+    // Nobody reads: each is there with its header.
+    CHECK(rings.dispatch.used >= n * sizeof bytes);
+    CHECK(rings.dispatch.used < n * (sizeof bytes + 64));
+  }
+  client.Close();
+  REQUIRE(Eventually([&] { return server.Ends().size() == 1; }));
+  coroipcs_connection_rings(connection, &rings);
+  CHECK_EQ(rings.dispatch.bytes, 0u);
+  CHECK_EQ(rings.dispatch.used, 0u);
+  coroipcs_connection_release(connection);
+}
+
 TEST("with an own selector any service is served") {
   Server server;
   server.options.any_service = 1;

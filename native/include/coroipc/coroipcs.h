@@ -238,6 +238,19 @@ COROIPC_API coroipc_status coroipcs_connection_policy(struct coroipcs_connection
                                                       int policy);
 COROIPC_API coroipc_status coroipcs_connection_stats(struct coroipcs_connection* connection,
                                                      struct coroipc_stats* stats, int clear);
+/* How full the rings are at this moment: bytes of each and bytes in use, a snapshot that is old
+ * when it is read. All 0 of a connection that has ended. */
+struct coroipcs_ring {
+  uint32_t bytes;
+  uint32_t used;
+};
+struct coroipcs_rings {
+  struct coroipcs_ring request;
+  struct coroipcs_ring response;
+  struct coroipcs_ring dispatch;
+};
+COROIPC_API void coroipcs_connection_rings(struct coroipcs_connection* connection,
+                                           struct coroipcs_rings* rings);
 COROIPC_API coroipc_status coroipcs_stats(struct coroipcs_server* server,
                                           struct coroipc_stats* stats, int clear);
 

@@ -445,6 +445,11 @@ export class ServerConnection<Context>
     return this.latency === undefined ? stats : { ...stats, latency: this.latency.read(clear) }
   }
 
+  /** Of the request, response and dispatch ring: bytes, bytes in use. For the inspection. */
+  rings(into: Uint32Array): void {
+    if (!this.#gone) this.#owner.addon.serverRings(this.#owner.loop.handle, this.number, into)
+  }
+
   setRequestsPerSecond(requestsPerSecond: number): void {
     checkRate('requestsPerSecond', requestsPerSecond)
     if (this.closed) return

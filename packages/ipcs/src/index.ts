@@ -27,6 +27,7 @@ export {
   type InspectedConnections,
   type InspectedDescription,
   type InspectedPage,
+  type InspectedRing,
   type InspectedServer,
   type InspectedService,
   type InspectedServices,

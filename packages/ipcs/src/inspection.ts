@@ -120,6 +120,13 @@ export interface InspectedServices {
   readonly next?: number | undefined
 }
 
+/** How full a ring is. */
+export interface InspectedRing {
+  readonly bytes: number
+  /** At this moment: old when it is read. */
+  readonly used: number
+}
+
 /** One connection. */
 export interface InspectedConnection {
   /** 16 hex digits; its client sees the same. */
@@ -137,6 +144,11 @@ export interface InspectedConnection {
   readonly trusted: boolean
   readonly messageBytes: number
   readonly requestsInFlight: number
+  readonly rings: {
+    readonly request: InspectedRing
+    readonly response: InspectedRing
+    readonly dispatch: InspectedRing
+  }
   readonly stats: Stats
   readonly latency?: LatencyStats | undefined
 }
@@ -365,12 +377,23 @@ export class Inspection<Context> {
         trusted: connection.trusted,
         messageBytes: connection.messageBytes,
         requestsInFlight: connection.requestsInFlight,
+        rings: this.#ringsOf(connection),
         stats,
         latency,
       }
       if (!page.add(number, entry)) break
     }
     return page.text
+  }
+
+  #ringsOf(connection: ServerConnection<Context>): InspectedConnection['rings'] {
+    const words = new Uint32Array(6)
+    connection.rings(words)
+    const ring = (at: number): InspectedRing => ({
+      bytes: words[at] as number,
+      used: words[at + 1] as number,
+    })
+    return { request: ring(0), response: ring(2), dispatch: ring(4) }
   }
 
   #describeAnswer(service: number | undefined): string {
