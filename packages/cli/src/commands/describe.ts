@@ -1,0 +1,127 @@
+/** `coroipc describe`: what a server offers, in its own words. */
+import type { InspectedService, ServiceDescription } from '@coroipc/ipcs'
+import { type Command, ID_MAX, UsageError } from '../command.js'
+import { CommandError } from '../errors.js'
+import { Inspector, inspectorChoice, inspectorOptions } from '../inspector.js'
+import { didYouMean } from '../near.js'
+import { type Column, type Output, printable } from '../output.js'
+import { schemaText } from '../schema.js'
+
+/** The services that were meant: by number or name; all if there is no word. @throws CommandError */
+function chosen(
+  services: readonly InspectedService[],
+  word: string | undefined,
+): InspectedService[] {
+  if (word === undefined) return services.filter((each) => each.inspection !== true)
+  const id = /^\d+$/.test(word) ? Number(word) : -1
+  if (id > ID_MAX)
+    throw new UsageError(`SERVICE: expected a name or a number up to ${ID_MAX}, got '${word}'`)
+  const found = services.filter((each) => each.id === id || each.name === word)
+  if (found.length > 0) return found
+  const names = services.flatMap(({ name }) => (name === undefined ? [] : [name]))
+  throw new CommandError(
+    `there is no service '${word}'${didYouMean(word, names)}`,
+    `it has ${services.map((each) => each.id).join(', ')}`,
+  )
+}
+
+/** A table of what has ids; columns in which nothing stands are left out. */
+function idTable(
+  output: Output,
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+): void {
+  const used = columns.map((_, index) => rows.some((row) => row[index] !== ''))
+  const keep = <T>(cells: readonly T[]): T[] => cells.filter((_, index) => used[index] === true)
+  for (const line of output.tableText(keep(columns), rows.map(keep)).split('\n'))
+    output.line(`  ${line}`)
+}
+
+const entries = <Entry>(table: Readonly<Record<number, Entry>> | undefined): [string, Entry][] =>
+  Object.entries(table ?? {}).toSorted(([a], [b]) => Number(a) - Number(b))
+
+function show(output: Output, service: InspectedService, description: ServiceDescription): void {
+  const { id, name, version, connections } = service
+  const title = [String(id), name, version].filter((each) => each !== undefined).join(' ')
+  const people = `${connections} ${connections === 1 ? 'connection' : 'connections'}`
+  output.line(`${output.style('bold', printable(title))}  ${output.style('dim', people)}`)
+  if (description.summary !== undefined) output.line(`  ${printable(description.summary)}`)
+  if (!service.described)
+    output.line(
+      `  ${output.style('dim', service.registered ? 'no description: addService({ description })' : 'served by the selector of the server')}`,
+    )
+  const text = (value: string | undefined): string => printable(value ?? '')
+  const requests = entries(description.requests)
+  if (requests.length > 0)
+    idTable(
+      output,
+      [
+        { title: 'REQUEST', align: 'right' },
+        { title: 'NAME' },
+        { title: 'CODEC' },
+        { title: 'TAKES', shrink: true },
+        { title: 'ANSWERS', shrink: true },
+        { title: '', shrink: true },
+      ],
+      requests.map(([key, each]) => [
+        key,
+        text(each.name),
+        text(each.codec),
+        printable(schemaText(each.request)),
+        each.oneWay === true ? 'no answer' : printable(schemaText(each.response)),
+        text(each.summary),
+      ]),
+    )
+  const dispatches = entries(description.dispatches)
+  if (dispatches.length > 0)
+    idTable(
+      output,
+      [
+        { title: 'DISPATCH', align: 'right' },
+        { title: 'NAME' },
+        { title: 'CODEC' },
+        { title: 'CARRIES', shrink: true },
+        { title: '', shrink: true },
+      ],
+      dispatches.map(([key, each]) => [
+        key,
+        text(each.name),
+        text(each.codec),
+        printable(schemaText(each.payload)),
+        text(each.summary),
+      ]),
+    )
+}
+
+export const command: Command = {
+  summary: 'Services of a server: their requests, dispatches and types',
+  arguments: [
+    { name: 'NAME', help: 'the server', complete: 'server' },
+    { name: 'SERVICE', help: 'one service: its number or name (all)', optional: true },
+  ],
+  options: inspectorOptions,
+  details: `The server has to tell: new Server({ inspect: true }), and addService({ description }), which a contract
+writes by itself. Types are JSON Schemas shown as TypeScript would write them; --json has them whole.
+
+Examples:
+  coroipc describe demo
+  coroipc describe demo texts --json`,
+
+  async run({ values, positionals, output }) {
+    const [name = '', word] = positionals
+    await using inspector = await Inspector.open(name, inspectorChoice(values))
+    const services = chosen(await inspector.services(), word)
+    let first = true
+    for (const service of services) {
+      const { id, described } = service
+      const description = described ? await inspector.description(id) : {}
+      if (output.json) output.record({ id, described, ...description })
+      else {
+        if (!first) output.line()
+        show(output, service, description)
+      }
+      first = false
+    }
+    if (services.length === 0 && !output.json) output.note('no services')
+  },
+}

@@ -1,0 +1,112 @@
+/** A connection to a server's inspection service, and its questions as functions. */
+import type { Connection } from '@coroipc/ipcc'
+import { IpcError } from '@coroipc/ipcc'
+import {
+  type InspectedConnection,
+  type InspectedConnections,
+  type InspectedDescription,
+  type InspectedPage,
+  type InspectedServer,
+  type InspectedService,
+  type InspectedServices,
+  inspection,
+  type ServiceDescription,
+} from '@coroipc/ipcs'
+import { connectTo } from './client.js'
+import { Exit, ID_MAX, integerOption, type Options, type Values } from './command.js'
+import { CommandError } from './errors.js'
+
+/** The options of every command that asks the inspection. */
+export const inspectorOptions: Options = {
+  inspection: {
+    type: 'string',
+    value: 'SERVICE',
+    help: `the service that answers tools, if the server moved it (${inspection.service})`,
+  },
+  timeout: { type: 'string', value: 'MS', help: 'time to connect, and for each question (5000)' },
+}
+
+/** What these options say. @throws UsageError */
+export function inspectorChoice(values: Values): { service: number; timeoutMs: number } {
+  return {
+    service: integerOption(values, 'inspection', 0, ID_MAX) ?? inspection.service,
+    timeoutMs: integerOption(values, 'timeout', 1, 0x7fffffff) ?? 5000,
+  }
+}
+
+/** Larger pages are fewer questions, but make a server that has thousands of connections busy for longer. */
+const PAGE = 128
+
+export class Inspector implements AsyncDisposable {
+  readonly connection: Connection
+
+  private constructor(connection: Connection) {
+    this.connection = connection
+  }
+
+  /** @throws CommandError if the server has no inspection, else as `connect` */
+  static async open(
+    name: string,
+    { service, timeoutMs }: { service: number; timeoutMs: number },
+  ): Promise<Inspector> {
+    try {
+      return new Inspector(await connectTo(name, service, timeoutMs))
+    } catch (error) {
+      if (!IpcError.is(error, 'ERR_COROIPC_NO_SERVICE')) throw error
+      const told = new CommandError(
+        `the server '${name}' tells nothing about itself: it has no service ${service} for tools`,
+        'new Server({ inspect: true }) adds it; --inspection says where it is if it was moved',
+        Exit.noConnection,
+      )
+      told.cause = error
+      throw told
+    }
+  }
+
+  server(): Promise<InspectedServer> {
+    return this.#ask(inspection.requests.server) as Promise<InspectedServer>
+  }
+
+  async services(): Promise<InspectedService[]> {
+    const all: InspectedService[] = []
+    for await (const page of this.#pages(inspection.requests.services, {}))
+      all.push(...(page as InspectedServices).services)
+    return all
+  }
+
+  /** Those of one service, or all. */
+  async connections(service?: number): Promise<InspectedConnection[]> {
+    const all: InspectedConnection[] = []
+    const question = service === undefined ? {} : { service }
+    for await (const page of this.#pages(inspection.requests.connections, question))
+      all.push(...(page as InspectedConnections).connections)
+    return all
+  }
+
+  async description(service: number): Promise<ServiceDescription> {
+    const answer = await this.#ask(inspection.requests.describe, { service })
+    return (answer as InspectedDescription).description
+  }
+
+  close(): Promise<void> {
+    return this.connection.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async *#pages(id: number, question: InspectedPage): AsyncGenerator<object> {
+    let after: number | undefined
+    do {
+      const page = (await this.#ask(id, { ...question, limit: PAGE, after })) as { next?: number }
+      yield page
+      after = page.next
+    } while (after !== undefined)
+  }
+
+  async #ask(id: number, question: object = {}): Promise<unknown> {
+    const answer = await this.connection.request(id, JSON.stringify(question))
+    return JSON.parse(new TextDecoder().decode(answer))
+  }
+}
