@@ -11,6 +11,7 @@ type Load = () => Promise<{ readonly command: Command }>
 /** In the order of the help. */
 export const commands: Readonly<Record<string, Load>> = {
   list: () => import('./list.js'),
+  top: () => import('./top.js'),
   describe: () => import('./describe.js'),
   call: () => import('./call.js'),
   listen: () => import('./listen.js'),

@@ -1,0 +1,228 @@
+/**
+ * What happens in a server between two looks at it: rates from the counters that its inspection tells, as one
+ * snapshot for screens and machines. Counters that were cleared meanwhile (`stats({ clear: true })`) count from 0.
+ */
+import type {
+  InspectedConnection,
+  InspectedRing,
+  InspectedServer,
+  InspectedService,
+  Stats,
+} from '@coroipc/ipcs'
+import type { Inspector } from '../inspector.js'
+import { programOf } from '../servers.js'
+
+/** A second's worth. */
+export interface Rates {
+  /** Requests and sends. */
+  readonly calls: number
+  readonly dispatches: number
+  readonly bytesReceived: number
+  readonly bytesSent: number
+  /** Wake-ups that were sent and received. */
+  readonly doorbells: number
+}
+
+/** Receive to answer, microseconds; where the server has `latency: true`. */
+export interface Times {
+  /** Of the calls since the last look. */
+  readonly mean: number | undefined
+  /** Since the server began, or last cleared it. */
+  readonly p50: number
+  readonly p99: number
+}
+
+export interface Activity {
+  readonly rates: Rates
+  readonly latency: Times | undefined
+  readonly inFlight: number
+  readonly backlogMessages: number
+  readonly backlogBytes: number
+  readonly unsentResponses: number
+  /** Connections whose dispatches wait for room. */
+  readonly flowControl: number
+}
+
+export interface ServiceActivity extends Activity {
+  readonly id: number
+  readonly name: string | undefined
+  readonly inspection: boolean
+  readonly connections: number
+}
+
+export interface ConnectionActivity extends Activity {
+  readonly id: string
+  readonly number: number
+  readonly service: number
+  readonly inspection: boolean
+  readonly pid: number
+  readonly uid: number
+  readonly program: string | undefined
+  readonly ageMs: number
+  readonly rings: InspectedConnection['rings']
+}
+
+export interface Snapshot extends Activity {
+  /** When, ISO 8601. */
+  readonly time: string
+  /** Between the two looks. */
+  readonly seconds: number
+  readonly server: InspectedServer
+  /** Of one CPU, in percent; more than 100 with several threads. */
+  readonly cpuPercent: number
+  readonly services: readonly ServiceActivity[]
+  readonly connections: readonly ConnectionActivity[]
+}
+
+/** What rates are made of. */
+interface Counted {
+  readonly stats: Partial<Stats>
+  readonly latency: { readonly count: number; readonly mean: number } | undefined
+}
+
+interface Look {
+  readonly server: InspectedServer
+  readonly services: readonly InspectedService[]
+  readonly connections: readonly InspectedConnection[]
+  readonly totals: ReadonlyMap<number, Partial<Stats>>
+}
+
+type Counter = keyof Stats
+
+const value = (stats: Partial<Stats>, name: Counter): number => stats[name] ?? 0
+
+function ratesOf(now: Partial<Stats>, before: Partial<Stats> | undefined, seconds: number): Rates {
+  const rate = (...names: Counter[]): number => {
+    let sum = 0
+    for (const name of names) {
+      const [to, from] = [value(now, name), before === undefined ? 0 : value(before, name)]
+      sum += to >= from ? to - from : to
+    }
+    return seconds > 0 ? sum / seconds : 0
+  }
+  return {
+    calls: rate('requests'),
+    dispatches: rate('dispatches'),
+    bytesReceived: rate('bytesReceived'),
+    bytesSent: rate('bytesSent'),
+    doorbells: rate('doorbellsSent', 'doorbellsReceived'),
+  }
+}
+
+function timesOf(
+  now: (Counted['latency'] & { readonly p50: number; readonly p99: number }) | undefined,
+  before: Counted['latency'],
+): Times | undefined {
+  if (now === undefined) return undefined
+  const from = before !== undefined && before.count <= now.count ? before : { count: 0, mean: 0 }
+  const calls = now.count - from.count
+  const mean = calls === 0 ? undefined : (now.mean * now.count - from.mean * from.count) / calls
+  return { mean, p50: now.p50, p99: now.p99 }
+}
+
+const gauges = (stats: Partial<Stats>): Omit<Activity, 'rates' | 'latency'> => ({
+  inFlight: value(stats, 'inFlight'),
+  backlogMessages: value(stats, 'backlogMessages'),
+  backlogBytes: value(stats, 'backlogBytes'),
+  unsentResponses: value(stats, 'unsentResponses'),
+  flowControl: value(stats, 'flowControl'),
+})
+
+/** Counters of each service: what ended connections had, and those that are there. */
+function totalsOf(
+  services: readonly InspectedService[],
+  connections: readonly InspectedConnection[],
+): Map<number, Partial<Stats>> {
+  const totals = new Map<number, Partial<Record<Counter, number>>>(
+    services.map(({ id, ended }) => [id, { ...ended }]),
+  )
+  for (const { service, stats } of connections) {
+    const total = totals.get(service)
+    if (total === undefined) continue
+    for (const [name, count] of Object.entries(stats) as [Counter, number][])
+      total[name] = (total[name] ?? 0) + count
+  }
+  return totals
+}
+
+/** How full a ring is, in percent. */
+export const fillPercent = ({ bytes, used }: InspectedRing): number =>
+  bytes === 0 ? 0 : Math.round((used / bytes) * 100)
+
+/** Looks at a server again and again. */
+export class Watch {
+  readonly #inspector: Inspector
+  /** Programs of pids: asked once, a process rarely becomes another one. */
+  readonly #programs = new Map<number, string | undefined>()
+  #before: Look | undefined
+
+  constructor(inspector: Inspector) {
+    this.#inspector = inspector
+  }
+
+  /** What happened since the last look; the first one tells rates since each connection began. */
+  async look(): Promise<Snapshot> {
+    const inspector = this.#inspector
+    const [server, services, connections] = await Promise.all([
+      inspector.server(),
+      inspector.services(),
+      inspector.connections(),
+    ])
+    const now: Look = { server, services, connections, totals: totalsOf(services, connections) }
+    const before = this.#before
+    this.#before = now
+    return this.#snapshot(now, before)
+  }
+
+  #snapshot(now: Look, before: Look | undefined): Snapshot {
+    const { server } = now
+    const seconds = (server.nowMs - (before?.server.nowMs ?? server.nowMs - server.uptimeMs)) / 1000
+    const cpu = server.cpu.user + server.cpu.system
+    const cpuBefore = before === undefined ? 0 : before.server.cpu.user + before.server.cpu.system
+    const earlier = new Map((before?.connections ?? []).map((each) => [each.id, each]))
+    return {
+      time: new Date().toISOString(),
+      seconds,
+      server,
+      cpuPercent: seconds > 0 ? (cpu - cpuBefore) / 1e4 / seconds : 0,
+      rates: ratesOf(server.stats, before?.server.stats, seconds),
+      latency: timesOf(server.latency, before?.server.latency),
+      ...gauges(server.stats),
+      services: now.services.map(({ id, name, inspection, connections }) => {
+        const total = now.totals.get(id) ?? {}
+        return {
+          id,
+          name,
+          inspection: inspection === true,
+          connections,
+          rates: ratesOf(total, before?.totals.get(id), seconds),
+          latency: undefined,
+          ...gauges(total),
+        }
+      }),
+      connections: now.connections.map((each) => {
+        const { id, number, service, pid, uid, ageMs, rings, stats, latency } = each
+        const last = earlier.get(id)
+        return {
+          id,
+          number,
+          service,
+          inspection: each.inspection === true,
+          pid,
+          uid,
+          program: this.#program(pid),
+          ageMs,
+          rings,
+          rates: ratesOf(stats, last?.stats, last === undefined ? ageMs / 1000 : seconds),
+          latency: timesOf(latency, last?.latency),
+          ...gauges(stats),
+        }
+      }),
+    }
+  }
+
+  #program(pid: number): string | undefined {
+    if (!this.#programs.has(pid)) this.#programs.set(pid, programOf(pid))
+    return this.#programs.get(pid)
+  }
+}
