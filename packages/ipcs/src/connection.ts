@@ -32,6 +32,7 @@ import {
   Status,
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
+import { keptPayload, type Recorder } from './recorder.js'
 import type { ServerRequest } from './request.js'
 import {
   type BacklogPolicy,
@@ -157,6 +158,7 @@ export interface ConnectionOwner {
   readonly addon: Addon
   readonly loop: MessageLoop
   readonly latency: Latency | undefined
+  readonly recorder: Recorder | undefined
   readStats(connection: number, clear: boolean): Stats
   released(connection: { readonly number: number }): void
 }
@@ -255,7 +257,7 @@ export class ServerConnection<Context>
         checkOptions('options', options, DISPATCH_CHECKS)
       }
     }
-    const { addon, loop } = this.#owner
+    const { addon, loop, recorder } = this.#owner
     // What most messages are.
     if (
       isBytes(payload) &&
@@ -265,6 +267,7 @@ export class ServerConnection<Context>
       !this.#blocked
     ) {
       loop.post(this.number, Kind.dispatch, id, 0, 0, 0, payload)
+      if (recorder !== undefined) recorder.dispatched(this, id, payload)
       return true
     }
     if (payload instanceof SharedBuffer || payload instanceof BufferPart)
@@ -281,16 +284,19 @@ export class ServerConnection<Context>
     if (length <= SMALL_BYTES) {
       if (isBytes(bytes)) loop.post(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
       else loop.postParts(this.number, Kind.dispatch, id, 0, 0, 0, bytes)
+      if (recorder !== undefined) recorder.dispatched(this, id, bytes)
       return true
     }
     loop.flush()
     if (this.closed) return false
     if (this.#blocked) return this.#refuse()
-    return this.#dispatched(addon.dispatch(loop.handle, this.number, id, bytes), length)
+    const queued = this.#dispatched(addon.dispatch(loop.handle, this.number, id, bytes), length)
+    if (queued && recorder !== undefined) recorder.dispatched(this, id, bytes)
+    return queued
   }
 
   #dispatchBuffer(payload: SharedBuffer | BufferPart, id: number): boolean {
-    const { addon, loop } = this.#owner
+    const { addon, loop, recorder } = this.#owner
     const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
     if (buffer.disposed)
       throw invalidArgument('payload', 'a buffer that is not disposed of', payload)
@@ -304,11 +310,15 @@ export class ServerConnection<Context>
     loop.flush()
     const offset = payload instanceof SharedBuffer ? 0 : payload.offset
     const length = payload.byteLength
+    const kept = recorder === undefined ? undefined : keptPayload(payload)
     const queued = this.#dispatched(
       addon.dispatchBuffer(loop.handle, this.number, id, buffer.handle, offset, length),
       length,
     )
-    if (queued) buffer.release()
+    if (queued) {
+      buffer.release()
+      recorder?.dispatched(this, id, kept)
+    }
     return queued
   }
 

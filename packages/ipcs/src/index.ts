@@ -34,6 +34,8 @@ export {
   inspection,
   type InspectionRequests,
   type InspectOptions,
+  type RecordingBegun,
+  type RecordQuestion,
 } from './inspection.js'
 export { defaultLimits, type Limits } from './limits.js'
 export type { Log, LogWrite } from './log.js'
@@ -45,6 +47,7 @@ export {
   POLLOUT,
   uvPoll,
 } from './poll.js'
+export type { InspectionDispatches, RecordingEnd } from './recorder.js'
 export type { Answer, AnswerPayload, FullAnswer, Request } from './request.js'
 export {
   type Progress,

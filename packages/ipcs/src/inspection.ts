@@ -12,9 +12,16 @@
  */
 import { readFileSync } from 'node:fs'
 import type { Checks, LatencyStats, Stats, Wait } from '@coroipc/native'
-import { checkOptions, integer, ipcError, Status } from '@coroipc/native'
+import { boolean, checkOptions, integer, invalidArgument, ipcError, Status } from '@coroipc/native'
 import type { Connection, ConnectionStats, ServerConnection } from './connection.js'
 import type { Limits } from './limits.js'
+import {
+  HEADER_BYTES,
+  type InspectionDispatches,
+  Recorded,
+  Recorder,
+  type RecordingEnd,
+} from './recorder.js'
 import type { Request } from './request.js'
 import {
   type Handler,
@@ -34,6 +41,10 @@ export interface InspectionRequests {
   readonly connections: 2
   /** `{ service }`; answers {@link InspectedDescription}. */
   readonly describe: 3
+  /** {@link RecordQuestion}; answers {@link RecordingBegun}, and messages follow as dispatches. */
+  readonly record: 4
+  /** Nothing; ends the recording and answers {@link RecordingEnd}. */
+  readonly stop: 5
 }
 
 /** What the inspection service speaks: for tools. */
@@ -43,10 +54,19 @@ export const inspection: {
   /** The service, where `inspect` names no other. */
   readonly service: 65535
   readonly requests: InspectionRequests
+  readonly dispatches: InspectionDispatches
 } = Object.freeze({
   version: 1,
   service: 65535,
-  requests: Object.freeze({ server: 0, services: 1, connections: 2, describe: 3 }),
+  requests: Object.freeze({
+    server: 0,
+    services: 1,
+    connections: 2,
+    describe: 3,
+    record: 4,
+    stop: 5,
+  }),
+  dispatches: Recorded,
 })
 
 /** A part of a long list. */
@@ -83,6 +103,10 @@ export interface InspectedServer {
     readonly latency: boolean
     readonly prefault: boolean
     readonly select: boolean
+    /** Whether traffic is told to tools that ask for it. */
+    readonly record: boolean
+    /** Longest payload that they get. */
+    readonly recordBytes: number
   }
   readonly limits: Limits
   /** As `server.stats()`: the inspection's own connections count as well. */
@@ -164,22 +188,48 @@ export interface InspectedDescription {
   readonly description: ServiceDescription
 }
 
+/** Whose traffic a tool wants; all of it where neither is given. */
+export interface RecordQuestion {
+  /** The connection of this id. */
+  readonly connection?: string | undefined
+  /** Connections of this service. */
+  readonly service?: number | undefined
+  /** Longest payload that is wanted; longer ones are cut off. Default: what the server allows. */
+  readonly payloadBytes?: number | undefined
+}
+
+export interface RecordingBegun {
+  /** When, ISO 8601: times of the messages are milliseconds since then. */
+  readonly time: string
+  readonly payloadBytes: number
+}
+
 /** What the option `inspect` takes. */
 export interface InspectOptions {
   /** The service that answers tools. Default 65535. */
   readonly service?: number | undefined
+  /** Tell tools that ask for it all traffic, payloads included. Default false. */
+  readonly record?: boolean | undefined
+  /** Longest payload that they get, 0 to 2^30; longer ones are cut off. Default 65536. */
+  readonly recordBytes?: number | undefined
 }
 
 /** The checks of `inspect`. */
-export const inspectChecks: Checks = { service: integer(0, ID_MAX) }
+export const inspectChecks: Checks = {
+  service: integer(0, ID_MAX),
+  record: boolean,
+  recordBytes: integer(0, 1 << 30),
+}
 
 /** What is inspected. */
 export interface Inspected<Context> {
   readonly limits: Limits
-  readonly options: InspectedServer['options']
+  readonly options: Omit<InspectedServer['options'], 'record' | 'recordBytes'>
   readonly services: ReadonlyMap<number, Service<Context>>
   readonly connections: readonly (ServerConnection<Context> | undefined)[]
   address(): string | undefined
+  /** From now on traffic is told to this one; undefined: to nobody. */
+  record(recorder: Recorder | undefined): void
   stats(): Stats & { readonly latency?: LatencyStats }
 }
 
@@ -187,6 +237,8 @@ export interface Inspected<Context> {
 const QUESTION_BYTES_MAX = 1024
 const PAGE_DEFAULT = 64
 const PAGE_MAX = 1024
+/** Longest recorded payload where `recordBytes` says nothing. */
+const RECORD_BYTES = 65536
 /** What stands around the entries of a page. */
 const FRAME_BYTES = 64
 /** Gauges: of an ended connection they say nothing. */
@@ -203,6 +255,9 @@ const GAUGES: ReadonlySet<string> = new Set([
 ])
 
 const utf8 = new TextDecoder()
+/** Any question: which members it may have is what its checks say. */
+type Question = InspectedPage & RecordQuestion
+
 const noQuestion: Checks = {}
 const pageQuestion: Checks = {
   after: integer(0, Number.MAX_SAFE_INTEGER),
@@ -210,6 +265,13 @@ const pageQuestion: Checks = {
 }
 const connectionsQuestion: Checks = { ...pageQuestion, service: integer(0, ID_MAX) }
 const describeQuestion: Checks = { service: integer(0, ID_MAX) }
+const recordQuestion: Checks = {
+  connection: (name, value) => {
+    if (typeof value !== 'string') throw invalidArgument(name, 'a text', value)
+  },
+  service: integer(0, ID_MAX),
+  payloadBytes: integer(0, 1 << 30),
+}
 
 interface Ended {
   connections: number
@@ -223,11 +285,17 @@ export class Inspection<Context> {
   readonly #since = new WeakMap<object, number>()
   readonly #ended = new Map<number, Ended>()
   readonly #coroipc = ownVersion()
+  readonly #record: boolean
+  readonly #recordBytes: number
+  readonly #recorder: Recorder
   #listeningSince = 0
 
   constructor(options: InspectOptions, server: Inspected<Context>) {
     this.service = options.service ?? inspection.service
     this.#server = server
+    this.#record = options.record ?? false
+    this.#recordBytes = options.recordBytes ?? RECORD_BYTES
+    this.#recorder = new Recorder(this.service)
   }
 
   /** The service as `addService` takes it. Its handlers are synchronous: they serve under `run` as well. */
@@ -245,19 +313,31 @@ export class Inspection<Context> {
           [requests.services]: { name: 'services', codec: 'json' },
           [requests.connections]: { name: 'connections', codec: 'json' },
           [requests.describe]: { name: 'describe', codec: 'json' },
+          [requests.record]: { name: 'record', codec: 'json' },
+          [requests.stop]: { name: 'stop', codec: 'json' },
         },
+        dispatches: Object.fromEntries(
+          Object.entries(inspection.dispatches).map(([name, id]) => [
+            id,
+            { name, codec: 'record' },
+          ]),
+        ),
       },
       handlers: {
         [requests.server]: this.#answer(noQuestion, () => this.#serverAnswer()),
-        [requests.services]: this.#answer(pageQuestion, (page, room) =>
-          this.#servicesAnswer(page, room),
+        [requests.services]: this.#answer(pageQuestion, (page, { messageBytes }) =>
+          this.#servicesAnswer(page, messageBytes),
         ),
-        [requests.connections]: this.#answer(connectionsQuestion, (page, room) =>
-          this.#connectionsAnswer(page, room),
+        [requests.connections]: this.#answer(connectionsQuestion, (page, { messageBytes }) =>
+          this.#connectionsAnswer(page, messageBytes),
         ),
         [requests.describe]: this.#answer(describeQuestion, (question) =>
           this.#describeAnswer(question.service),
         ),
+        [requests.record]: this.#answer(recordQuestion, (question, connection) =>
+          this.#recordAnswer(question, connection),
+        ),
+        [requests.stop]: this.#answer(noQuestion, (_, connection) => this.#stopAnswer(connection)),
       },
     }
   }
@@ -272,6 +352,7 @@ export class Inspection<Context> {
 
   /** Its counters go with it: what they were is added to its service's. */
   disconnected(connection: Connection<Context>): void {
+    if (connection.service === this.service) this.#endRecording(connection)
     let ended = this.#ended.get(connection.service)
     if (ended === undefined) {
       ended = { connections: 0, stats: {} }
@@ -283,13 +364,13 @@ export class Inspection<Context> {
         ended.stats[name] = (ended.stats[name] ?? 0) + value
   }
 
-  /** A handler: reads the question, writes the answer. `room`: bytes that the answer may have. */
+  /** A handler: reads the question, writes the answer. */
   #answer(
     questionChecks: Checks,
-    answer: (question: InspectedPage, room: number) => string,
+    answer: (question: Question, connection: Connection<Context>) => string,
   ): Handler<Context> {
     return (request, connection) => {
-      const text = answer(readQuestion(request, questionChecks), connection.messageBytes)
+      const text = answer(readQuestion(request, questionChecks), connection)
       // Three bytes a character at most: only where that might not do is it counted.
       if (
         text.length * 3 > connection.messageBytes &&
@@ -316,7 +397,11 @@ export class Inspection<Context> {
       nowMs: now,
       cpu: process.cpuUsage(),
       memory: { rssBytes: rss, heapUsedBytes: heapUsed },
-      options: this.#server.options,
+      options: {
+        ...this.#server.options,
+        record: this.#record,
+        recordBytes: this.#recordBytes,
+      },
       limits: this.#server.limits,
       stats,
       latency,
@@ -386,6 +471,36 @@ export class Inspection<Context> {
     return page.text
   }
 
+  #recordAnswer({ connection: id, service, payloadBytes }: Question, tool: Connection): string {
+    if (!this.#record) throw refused()
+    const open = this.#server.connections.filter((each) => each !== undefined && !each.closed)
+    const connection = open.find((each) => each?.id === id)
+    if (id !== undefined && connection === undefined) throw refused()
+    const most = Math.min(
+      payloadBytes ?? Infinity,
+      this.#recordBytes,
+      tool.messageBytes - HEADER_BYTES,
+    )
+    const wanted = { connection, service, payloadBytes: most }
+    if (!this.#recorder.begin(tool, wanted)) throw refused()
+    this.#server.record(this.#recorder)
+    for (const each of open) if (each !== undefined) this.#recorder.connected(each, tool)
+    const answer: RecordingBegun = { time: new Date().toISOString(), payloadBytes: most }
+    return JSON.stringify(answer)
+  }
+
+  #stopAnswer(tool: Connection): string {
+    const end = this.#endRecording(tool)
+    if (end === undefined) throw refused()
+    return JSON.stringify(end)
+  }
+
+  #endRecording(tool: Connection): RecordingEnd | undefined {
+    const end = this.#recorder.end(tool)
+    if (this.#recorder.idle) this.#server.record(undefined)
+    return end
+  }
+
   #ringsOf(connection: ServerConnection<Context>): InspectedConnection['rings'] {
     const words = new Uint32Array(6)
     connection.rings(words)
@@ -444,14 +559,14 @@ function refused(): Error {
   return ipcError(Status.REFUSED, { subject: 'inspection' })
 }
 
-function readQuestion({ payload, inPlace }: Request, questionChecks: Checks): InspectedPage {
+function readQuestion({ payload, inPlace }: Request, questionChecks: Checks): Question {
   if (payload.length === 0) return {}
   // Not even looked at in memory that its writer can change meanwhile.
   if (payload.length > QUESTION_BYTES_MAX || inPlace) throw refused()
   try {
     const question: unknown = JSON.parse(utf8.decode(payload))
     checkOptions('question', question, questionChecks)
-    return question as InspectedPage
+    return question as Question
   } catch {
     throw refused()
   }

@@ -38,6 +38,7 @@ import { type Connection, type ConnectionOwner, ServerConnection } from './conne
 import { connectChannel, disconnectChannel, requestChannel } from './diagnostics.js'
 import { type FullAnswer, type Request, type RequestOwner, ServerRequest } from './request.js'
 import type { Mutex } from './mutex.js'
+import type { Recorder } from './recorder.js'
 import type { Handler, Service } from './service.js'
 
 /** Where an error came from, as far as it is known. */
@@ -112,6 +113,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   /** `close()`: requests are answered RETRY. */
   closing = false
   destroyed = false
+  /** There while a tool records. */
+  recorder: Recorder | undefined = undefined
 
   readonly #options: LoopOptions<Context>
   readonly #events: LoopEvents<Context>
@@ -206,6 +209,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
           received,
           buffer,
         )
+        if (this.recorder !== undefined) this.recorder.request(connection, request)
         const { mutex } = connection.home
         if (mutex === undefined) void this.#handle(request, connection)
         else this.#handleAlone(request, connection, mutex)
@@ -316,6 +320,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     )
     this.connections[number] = connection
     this.alive++
+    this.recorder?.connected(connection)
     if (connectChannel.hasSubscribers) connectChannel.publish({ connection })
     if (home.mutex === undefined) void this.#welcome(connection)
     else home.mutex.run(() => this.#welcome(connection))
@@ -359,6 +364,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     connection.closed = true
     const reason = ipcError(why === Status.OK ? Status.DISCONNECTED : why)
     for (const request of connection.pending) this.#abort(request, reason)
+    this.recorder?.disconnected(connection)
     if (disconnectChannel.hasSubscribers) disconnectChannel.publish({ connection, reason })
     const farewell = (): Promise<void> | undefined => this.#farewell(connection, reason)
     isolated(() => connection.emit('close', reason))
@@ -537,6 +543,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     const { loop } = this
     const { number } = connection
     const { correlation } = request
+    if (this.recorder !== undefined) this.recorder.answering(payload, status)
     if (payload === undefined) {
       loop.post(number, Kind.response, 0, correlation, status, 0, EMPTY)
       return Status.OK
@@ -688,6 +695,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     code: string,
   ): void {
     request.finished()
+    if (this.recorder !== undefined) this.recorder.finished(connection, request, code)
     if (request.listed) {
       request.listed = false
       connection.pending[slotOf(request.correlation)] = undefined

@@ -266,6 +266,9 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
         return core().connections
       },
       address: () => this.#address,
+      record: (recorder) => {
+        core().recorder = recorder
+      },
       stats: () => this.stats(),
     })
   }
