@@ -1,5 +1,5 @@
 /** A connection to a server's inspection service, and its questions as functions. */
-import type { Connection } from '@coroipc/ipcc'
+import type { Connection, ConnectOptions } from '@coroipc/ipcc'
 import { IpcError } from '@coroipc/ipcc'
 import {
   type InspectedConnection,
@@ -48,9 +48,10 @@ export class Inspector implements AsyncDisposable {
   static async open(
     name: string,
     { service, timeoutMs }: { service: number; timeoutMs: number },
+    options: Omit<ConnectOptions, 'service'> = {},
   ): Promise<Inspector> {
     try {
-      return new Inspector(await connectTo(name, service, timeoutMs))
+      return new Inspector(await connectTo(name, service, timeoutMs, options))
     } catch (error) {
       if (!IpcError.is(error, 'ERR_COROIPC_NO_SERVICE')) throw error
       const told = new CommandError(
@@ -64,7 +65,7 @@ export class Inspector implements AsyncDisposable {
   }
 
   server(): Promise<InspectedServer> {
-    return this.#ask(inspection.requests.server) as Promise<InspectedServer>
+    return this.ask(inspection.requests.server)
   }
 
   async services(): Promise<InspectedService[]> {
@@ -84,8 +85,8 @@ export class Inspector implements AsyncDisposable {
   }
 
   async description(service: number): Promise<ServiceDescription> {
-    const answer = await this.#ask(inspection.requests.describe, { service })
-    return (answer as InspectedDescription).description
+    const answer: InspectedDescription = await this.ask(inspection.requests.describe, { service })
+    return answer.description
   }
 
   close(): Promise<void> {
@@ -99,14 +100,16 @@ export class Inspector implements AsyncDisposable {
   async *#pages(id: number, question: InspectedPage): AsyncGenerator<object> {
     let after: number | undefined
     do {
-      const page = (await this.#ask(id, { ...question, limit: PAGE, after })) as { next?: number }
+      const page = await this.ask<{ next?: number }>(id, { ...question, limit: PAGE, after })
       yield page
       after = page.next
     } while (after !== undefined)
   }
 
-  async #ask(id: number, question: object = {}): Promise<unknown> {
+  /** Any question: the answer is what the server says it is. */
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters
+  async ask<Answer>(id: number, question: object = {}): Promise<Answer> {
     const answer = await this.connection.request(id, JSON.stringify(question))
-    return JSON.parse(new TextDecoder().decode(answer))
+    return JSON.parse(new TextDecoder().decode(answer)) as Answer
   }
 }

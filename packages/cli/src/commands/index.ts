@@ -12,6 +12,8 @@ type Load = () => Promise<{ readonly command: Command }>
 export const commands: Readonly<Record<string, Load>> = {
   list: () => import('./list.js'),
   top: () => import('./top.js'),
+  record: () => import('./record.js'),
+  replay: () => import('./replay.js'),
   describe: () => import('./describe.js'),
   call: () => import('./call.js'),
   listen: () => import('./listen.js'),
