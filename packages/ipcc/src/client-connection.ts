@@ -21,6 +21,7 @@ import {
   invalidArgument,
   ipcError,
   isBytes,
+  isTraced,
   joined,
   Kind,
   Latency,
@@ -52,7 +53,14 @@ import type {
   SyncPayloadOptions,
   TransientListener,
 } from './connection.js'
-import { closeChannel, requestChannel } from './diagnostics.js'
+import {
+  closeChannel,
+  type DispatchTrace,
+  dispatchTracing,
+  requestChannel,
+  type RequestTrace,
+  requestTracing,
+} from './diagnostics.js'
 import {
   type DispatchIterator,
   Dispatches,
@@ -285,12 +293,41 @@ export class ClientConnection
     options?: RequestOptions | Callback<never>,
     callback?: Callback<never>,
   ): Promise<Outcome> | void {
+    if (isTraced(requestTracing)) return this.#requestTraced(id, payload, options, callback)
     if (typeof options === 'function') {
       this.#requestCallback(id, payload, undefined, options)
       return undefined
     }
     if (callback === undefined) return this.#requestPromise(id, payload, options)
     this.#requestCallback(id, payload, options, callback)
+  }
+
+  #trace(id: number, payload: RequestPayload, sync: boolean, oneWay: boolean): RequestTrace {
+    return { connection: this, sync, oneWay, id, payload }
+  }
+
+  #requestTraced(
+    id: number,
+    payload: RequestPayload,
+    given: RequestOptions | Callback<never> | undefined,
+    last: Callback<never> | undefined,
+  ): Promise<Outcome> | void {
+    const trace = this.#trace(id, payload, false, false)
+    const options = typeof given === 'function' ? undefined : given
+    const callback = typeof given === 'function' ? given : last
+    if (callback === undefined)
+      return requestTracing.tracePromise(
+        () => this.#requestPromise(trace.id, trace.payload, options),
+        trace,
+      )
+    if (typeof callback !== 'function') throw invalidArgument('callback', 'a function', callback)
+    requestTracing.traceCallback(
+      (traced: Callback<never>) => this.#requestCallback(trace.id, trace.payload, options, traced),
+      0,
+      trace,
+      undefined,
+      callback,
+    )
   }
 
   // Each form in a function of its own, and no closure in any of them: one that closes over an argument costs every
@@ -538,6 +575,12 @@ export class ClientConnection
   // -- one way --------------------------------------------------------------------------------------
 
   send(id: number, payload?: RequestPayload): boolean {
+    if (!isTraced(requestTracing)) return this.#send(id, payload)
+    const trace = this.#trace(id, payload, true, true)
+    return requestTracing.traceSync(() => this.#send(trace.id, trace.payload), trace)
+  }
+
+  #send(id: number, payload: RequestPayload): boolean {
     if (typeof id !== 'number' || (id & ID_MAX) !== id) checkId('id', id)
     const bytes = isBytes(payload)
       ? payload
@@ -705,6 +748,13 @@ export class ClientConnection
   }
 
   #deliver(message: Message): void {
+    if (isTraced(dispatchTracing)) {
+      const trace: DispatchTrace = { connection: this, message }
+      dispatchTracing.traceSync(() => this.#hand(trace.message), trace)
+    } else this.#hand(message)
+  }
+
+  #hand(message: Message): void {
     const { transient } = this
     if (transient !== undefined) {
       transient(message.payload, 0, message.payload.length, message.id, message.sequence)
@@ -805,6 +855,19 @@ export class ClientConnection
   requestSync(id: number, payload: RequestPayload, options: SyncLeaseOptions): Lease
   requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome
   requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome {
+    if (!isTraced(requestTracing)) return this.#requestSync(id, payload, options)
+    const trace = this.#trace(id, payload, true, false)
+    return requestTracing.traceSync(
+      () => this.#requestSync(trace.id, trace.payload, options),
+      trace,
+    )
+  }
+
+  #requestSync(
+    id: number,
+    payload: RequestPayload,
+    options: RequestSyncOptions | undefined,
+  ): Outcome {
     if (typeof id !== 'number' || (id & ID_MAX) !== id) checkId('id', id)
     let timeoutMs = this.#timeoutMs
     if (options !== undefined) {
@@ -937,6 +1000,13 @@ export class ClientConnection
   dispatchSync(options: RequestTimeout & { readonly inPlace: true }): Lease | undefined
   dispatchSync(options?: number | DispatchSyncOptions): Message | Lease | undefined
   dispatchSync(options?: number | DispatchSyncOptions): Message | Lease | undefined {
+    const message = this.#dispatchSync(options)
+    if (message === undefined || !isTraced(dispatchTracing)) return message
+    const trace: DispatchTrace = { connection: this, message }
+    return dispatchTracing.traceSync(() => trace.message, trace)
+  }
+
+  #dispatchSync(options: number | DispatchSyncOptions | undefined): Message | Lease | undefined {
     let timeoutMs = this.#timeoutMs
     let inPlace = false
     if (typeof options === 'number') {

@@ -2,6 +2,7 @@
 import {
   addon,
   ipcError,
+  isTraced,
   localServers,
   nameError,
   nativeError,
@@ -11,7 +12,7 @@ import {
 } from '@coroipc/native'
 import { ClientConnection } from './client-connection.js'
 import type { Connection } from './connection.js'
-import { connectChannel } from './diagnostics.js'
+import { connectChannel, type ConnectTrace, connectTracing } from './diagnostics.js'
 import { type Group, theGroup } from './group.js'
 import {
   checkConnect,
@@ -89,6 +90,15 @@ function established(
  * await using connection = await connect('demo', { service: 7, timeoutMs: 1000 })
  */
 export function connect(name: string, options: ConnectOptions): Promise<Connection> {
+  if (!isTraced(connectTracing)) return start(name, options)
+  return connectTracing.tracePromise(start, traceOf(name, options, false), undefined, name, options)
+}
+
+function traceOf(name: string, options: ConnectSyncOptions, sync: boolean): ConnectTrace {
+  return { name, service: (options as ConnectSyncOptions | undefined)?.service ?? -1, sync }
+}
+
+function start(name: string, options: ConnectOptions): Promise<Connection> {
   // What fails later fails in the event loop, where nobody knows any more who asked. A connect costs a
   // handshake: this is nothing beside it. (For each request it would not be.)
   const caller: { stack?: string } = {}
@@ -146,6 +156,11 @@ export function connect(name: string, options: ConnectOptions): Promise<Connecti
  * using connection = connectSync('demo', { service: 7 })
  */
 export function connectSync(name: string, options: ConnectSyncOptions): Connection {
+  if (!isTraced(connectTracing)) return blocking(name, options)
+  return connectTracing.traceSync(blocking, traceOf(name, options, true), undefined, name, options)
+}
+
+function blocking(name: string, options: ConnectSyncOptions): Connection {
   checkConnect(name, options, true)
   const subject = `connectSync '${name}'`
   if (placesOf(name).some((address) => localServers.has(address)))

@@ -7,6 +7,7 @@ import {
   addon,
   In,
   ipcError,
+  isTraced,
   Kind,
   MessageLoop,
   nativeError,
@@ -15,7 +16,7 @@ import {
   Word,
 } from '@coroipc/native'
 import type { ClientConnection } from './client-connection.js'
-import { logChannel } from './diagnostics.js'
+import { dispatchTracing, logChannel } from './diagnostics.js'
 
 /** A connect on its way. */
 export interface Connecting {
@@ -99,7 +100,11 @@ export class Group {
       if (kind === Kind.dispatch && flags === In.slab) {
         const connection = this.connections[number]
         const transient = connection?.transient
-        if (transient !== undefined && !(connection as ClientConnection).keeps) {
+        if (
+          transient !== undefined &&
+          !(connection as ClientConnection).keeps &&
+          !isTraced(dispatchTracing)
+        ) {
           const offset = table[at + Row.offset] as number
           if (lentFrom < 0) lentFrom = offset
           try {

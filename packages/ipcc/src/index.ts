@@ -31,6 +31,7 @@ export type {
   SyncPayloadOptions,
   TransientListener,
 } from './connection.js'
+export type { ConnectTrace, DispatchTrace, RequestTrace } from './diagnostics.js'
 export type { DispatchIterator, Message } from './dispatches.js'
 export { Lease } from './lease.js'
 export type {

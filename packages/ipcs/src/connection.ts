@@ -19,6 +19,7 @@ import {
   invalidArgument,
   ipcError,
   isBytes,
+  isTraced,
   Kind,
   Latency,
   milliseconds,
@@ -32,6 +33,7 @@ import {
   Status,
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
+import { type DispatchTrace, dispatchTracing } from './diagnostics.js'
 import { keptPayload, type Recorder } from './recorder.js'
 import type { ServerRequest } from './request.js'
 import {
@@ -257,6 +259,14 @@ export class ServerConnection<Context>
         checkOptions('options', options, DISPATCH_CHECKS)
       }
     }
+    if (isTraced(dispatchTracing)) {
+      const trace: DispatchTrace = { connection: this, id, payload }
+      return dispatchTracing.traceSync(() => this.#send(trace.payload, trace.id), trace)
+    }
+    return this.#send(payload, id)
+  }
+
+  #send(payload: Payload | SharedBuffer | BufferPart | undefined, id: number): boolean {
     const { addon, loop, recorder } = this.#owner
     // What most messages are.
     if (
@@ -301,7 +311,7 @@ export class ServerConnection<Context>
     if (buffer.disposed)
       throw invalidArgument('payload', 'a buffer that is not disposed of', payload)
     if (!buffer.inPlace || buffer.owner !== this) {
-      if (!this.dispatch(payload.bytes, { id })) return false
+      if (!this.#send(payload.bytes, id)) return false
       if (buffer.owner === this) buffer.release()
       return true
     }

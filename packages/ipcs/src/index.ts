@@ -37,6 +37,7 @@ export {
   type RecordingBegun,
   type RecordQuestion,
 } from './inspection.js'
+export type { ConnectTrace, DispatchTrace, RequestTrace } from './diagnostics.js'
 export { defaultLimits, type Limits } from './limits.js'
 export type { Log, LogWrite } from './log.js'
 export {

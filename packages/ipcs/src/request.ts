@@ -90,8 +90,9 @@ export interface RequestOwner<Context> {
 /** The request behind the interface. One object for each; nothing is made that nobody asks for. */
 export class ServerRequest<Context> implements Request<Context> {
   readonly connection: Connection<Context>
-  readonly id: number
-  readonly payload: Uint8Array
+  /** Both as they came, unless a subscriber of the tracing channel has replaced them. */
+  id: number
+  payload: Uint8Array
   readonly oneWay: boolean
   readonly correlation: number
   /** When it came, on the clock of performance.now(); 0 until somebody wants to know. */

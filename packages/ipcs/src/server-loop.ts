@@ -19,6 +19,7 @@ import {
   IpcError,
   ipcError,
   isBytes,
+  isTraced,
   Kind,
   MessageLoop,
   nativeError,
@@ -35,8 +36,16 @@ import {
   statusOf,
 } from '@coroipc/native'
 import { type Connection, type ConnectionOwner, ServerConnection } from './connection.js'
-import { connectChannel, disconnectChannel, requestChannel } from './diagnostics.js'
+import {
+  connectChannel,
+  type ConnectTrace,
+  connectTracing,
+  disconnectChannel,
+  requestChannel,
+  requestTracing,
+} from './diagnostics.js'
 import { type FullAnswer, type Request, type RequestOwner, ServerRequest } from './request.js'
+import { RequestTraces } from './request-traces.js'
 import type { Mutex } from './mutex.js'
 import type { Recorder } from './recorder.js'
 import type { Handler, Service } from './service.js'
@@ -128,6 +137,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   #encodeError: unknown
   /** Dispatches that ended connections answered false themselves. */
   #refused = 0
+  /** Requests that are traced; made by the first. */
+  #traces: RequestTraces | undefined
+  /** By connection number, from `authorize` to CONNECTED: the connects that are traced. */
+  readonly #connects: (ConnectTrace | undefined)[] = []
 
   constructor(options: LoopOptions<Context>, events: LoopEvents<Context>) {
     this.#options = options
@@ -211,7 +224,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         )
         if (this.recorder !== undefined) this.recorder.request(connection, request)
         const { mutex } = connection.home
-        if (mutex === undefined) void this.#handle(request, connection)
+        if (isTraced(requestTracing)) this.#handleTraced(request, connection, mutex)
+        else if (mutex === undefined) void this.#handle(request, connection)
         else this.#handleAlone(request, connection, mutex)
         return
       }
@@ -227,6 +241,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       case Kind.authorizeEnded:
         this.#authorizing[number] = undefined
         this.#trusted[number] = false
+        this.#connectFailed(number, table[at + Row.argument] as number)
         return
       case Kind.connected:
         this.#connected(number)
@@ -246,6 +261,17 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   #authorize(number: number, service: number): void {
     const info = addon.serverConnectionInfo(this.loop.handle, number)
     if (typeof info === 'number') return
+    if (!isTraced(connectTracing)) {
+      this.#ask(number, info, service)
+      return
+    }
+    const trace: ConnectTrace = { credentials: info.credentials, service }
+    this.#connects[number] = trace
+    connectTracing.start.runStores(trace, () => this.#ask(number, info, service))
+    connectTracing.end.publish(trace)
+  }
+
+  #ask(number: number, info: NativeConnectionInfo, service: number): void {
     let verdict: unknown
     try {
       verdict = this.#options.authorize(info.credentials, service)
@@ -291,8 +317,24 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       }
     }
     this.#trusted[number] = trusted
-    if (status !== Status.OK) this.#events.denied(info.credentials, info.service)
+    if (status !== Status.OK) {
+      this.#events.denied(info.credentials, info.service)
+      this.#connectFailed(number, status)
+    }
     addon.authorize(this.loop.handle, number, status, trusted)
+  }
+
+  #connectFailed(number: number, status: number): void {
+    const trace = this.#connects[number]
+    if (trace === undefined) return
+    this.#connects[number] = undefined
+    // `authorize` may have said so at once: `end` comes first.
+    queueMicrotask(() => {
+      trace.error = ipcError(status)
+      connectTracing.error.publish(trace)
+      connectTracing.asyncStart.publish(trace)
+      connectTracing.asyncEnd.publish(trace)
+    })
   }
 
   #home(service: number): Service<Context> | undefined {
@@ -308,6 +350,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (typeof info === 'number') return
     const home = this.#home(info.service)
     if (home === undefined || this.closing) {
+      this.#connectFailed(number, Status.DISCONNECTED)
       addon.serverDisconnect(this.loop.handle, number, Status.DISCONNECTED)
       return
     }
@@ -322,11 +365,33 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     this.alive++
     this.recorder?.connected(connection)
     if (connectChannel.hasSubscribers) connectChannel.publish({ connection })
-    if (home.mutex === undefined) void this.#welcome(connection)
-    else home.mutex.run(() => this.#welcome(connection))
+    const trace = this.#connects[number]
+    this.#connects[number] = undefined
+    const welcome =
+      trace === undefined
+        ? () => this.#welcome(connection)
+        : () => this.#welcomeTraced(connection, trace)
+    if (home.mutex === undefined) void welcome()
+    else home.mutex.run(welcome)
   }
 
-  #welcome(connection: ServerConnection<Context>): Promise<void> | undefined {
+  #welcomeTraced(
+    connection: ServerConnection<Context>,
+    trace: ConnectTrace,
+  ): Promise<void> | undefined {
+    trace.connection = connection
+    const end = (): void => {
+      if (trace.error !== undefined) connectTracing.error.publish(trace)
+      connectTracing.asyncEnd.publish(trace)
+    }
+    const result = connectTracing.asyncStart.runStores(trace, () =>
+      this.#welcome(connection, trace),
+    )
+    if (result === undefined) end()
+    return result?.then(end)
+  }
+
+  #welcome(connection: ServerConnection<Context>, trace?: ConnectTrace): Promise<void> | undefined {
     const { context, onConnect } = connection.home.options
     let result: unknown
     try {
@@ -335,20 +400,27 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       result = onConnect?.(connection)
     } catch (error) {
       const hook = connection.welcomed ? 'onConnect' : 'context'
-      this.#unwelcome(connection, hookFailed(hook, error))
+      this.#unwelcome(connection, hookFailed(hook, error), trace)
       return undefined
     }
     this.#events.connection(connection)
     if (!isThenable(result)) return undefined
     if (this.running) {
       result.then(undefined, () => {})
-      this.#unwelcome(connection, ipcError(Status.HANDLER_ASYNC, { subject: 'onConnect' }))
+      this.#unwelcome(connection, ipcError(Status.HANDLER_ASYNC, { subject: 'onConnect' }), trace)
       return undefined
     }
-    return settled(result, (error) => this.#unwelcome(connection, hookRejected('onConnect', error)))
+    return settled(result, (error) =>
+      this.#unwelcome(connection, hookRejected('onConnect', error), trace),
+    )
   }
 
-  #unwelcome(connection: ServerConnection<Context>, error: IpcError): void {
+  #unwelcome(
+    connection: ServerConnection<Context>,
+    error: IpcError,
+    trace: ConnectTrace | undefined,
+  ): void {
+    if (trace !== undefined) trace.error = error
     this.#events.error(error, { connection })
     connection.disconnect()
   }
@@ -420,6 +492,23 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   ): void {
     this.#list(request, connection)
     mutex.run(() => this.#handle(request, connection))
+  }
+
+  /** Between the tracing channel's `start` and `end`, whatever becomes of it. */
+  #handleTraced(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    mutex: Mutex | undefined,
+  ): void {
+    const traces = (this.#traces ??= new RequestTraces())
+    const handle = (): Promise<void> | undefined =>
+      traces.run(request, () => this.#handle(request, connection))
+    if (mutex === undefined) {
+      void handle()
+      return
+    }
+    this.#list(request, connection)
+    mutex.run(handle)
   }
 
   #handle(
@@ -650,6 +739,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   /** A handler, `admit` or `select` threw, or its promise was rejected. */
   #threw(request: ServerRequest<Context>, error: unknown, code: number): void {
     const connection = request.connection as ServerConnection<Context>
+    this.#traces?.threw(request, error)
     const deliberate =
       IpcError.is(error, 'ERR_COROIPC_RETRY') || IpcError.is(error, 'ERR_COROIPC_REFUSED')
     if (!request.answered) {
@@ -716,6 +806,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       }
     }
     if (requestChannel.hasSubscribers) requestChannel.publish({ request, code })
+    this.#traces?.finished(request, code)
   }
 
   // -- RequestOwner ---------------------------------------------------------------------------------
