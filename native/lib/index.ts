@@ -31,7 +31,7 @@ export {
   type StatusName,
   statusOf,
 } from './errors.js'
-export { Latency, type LatencyStats } from './latency.js'
+export { Latency, type LatencyStats, statsChecks, type StatsOptions } from './latency.js'
 export { localServers } from './local-servers.js'
 export {
   FLUSH_BYTES,

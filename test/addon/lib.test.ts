@@ -3,7 +3,15 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { errorCodes, IpcError, invalidArgument, ipcError, Status, statusOf } from '@coroipc/native'
+import {
+  errorCodes,
+  IpcError,
+  invalidArgument,
+  ipcError,
+  Latency,
+  Status,
+  statusOf,
+} from '@coroipc/native'
 import t from 'tap'
 import { root } from '../support/paths.js'
 
@@ -57,4 +65,18 @@ t.test('without a binary, loading names the command that makes one', async (t) =
   await t.rejects(import(pathToFileURL(join(directory, 'dist/index.js')).href), {
     message: /no binary for .*build\/Release\/coroipc\.node.*prebuilds\/.*`npm run build`/,
   })
+})
+
+t.test('latency is counted up to each bound, to the exactness of the histogram', async (t) => {
+  const latency = new Latency()
+  const latencyBounds = [0.5, 10, 50.5, 99.5, 101, 1e9]
+  t.same(latency.read({ latencyBounds }).counts, [0, 0, 0, 0, 0, 0], 'nothing yet')
+  for (let us = 1; us <= 100; us++) latency.record(0, us / 1000)
+  const { count, counts } = latency.read({ latencyBounds, clear: true })
+  t.equal(count, 100)
+  t.same([counts?.[0], counts?.[4], counts?.[5]], [0, 100, 100])
+  for (const [i, expected] of [10, 50, 99].entries())
+    t.ok(Math.abs((counts?.[i + 1] ?? 0) - expected) <= 1, `${counts?.[i + 1]}, about ${expected}`)
+  t.same(latency.read({ latencyBounds: [5] }).counts, [0], 'cleared')
+  t.equal('counts' in latency.read(), false, 'only if asked')
 })

@@ -274,6 +274,9 @@ t.test('statistics of the server, with latencies, read and cleared', async (t) =
   t.match(server.stats(), { requests: 0, connections: 1, latency: { count: 0 } })
   const [own] = server.connections()
   t.equal(own?.stats().latency?.count, 10)
+  t.same(own?.stats({ latencyBounds: [60e6] }).latency?.counts, [10])
+  for (const latencyBounds of [5, [0], [2, 1], [1, 1], [Number.NaN], Array(65).fill(1)] as never[])
+    t.throws(() => server.stats({ latencyBounds }), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
 })
 
 t.test('an error without listener is a warning, with log it is logged', async (t) => {

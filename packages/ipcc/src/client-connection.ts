@@ -8,7 +8,13 @@
  * Every request has exactly one outcome, by #settle.
  */
 import { performance } from 'node:perf_hooks'
-import type { Credentials, FailedRow, IpcError, NativeConnectionInfo } from '@coroipc/native'
+import type {
+  Credentials,
+  FailedRow,
+  IpcError,
+  NativeConnectionInfo,
+  StatsOptions,
+} from '@coroipc/native'
 import {
   abortSignal,
   addon,
@@ -31,6 +37,7 @@ import {
   payloadLength,
   SharedBuffer,
   SMALL_BYTES,
+  statsChecks,
   statsFrom,
   Status,
   timeout,
@@ -112,7 +119,6 @@ const EMPTY = new Uint8Array(0)
 const SLOT_ANY = -1
 const RESPONSE = 0
 const DISPATCH = 1
-const clearChecks = { clear: boolean }
 const closeChecks = { timeoutMs: milliseconds }
 const dispatchesChecks = { signal: abortSignal }
 const dispatchSyncChecks = { timeoutMs: milliseconds, inPlace: boolean }
@@ -1250,14 +1256,14 @@ export class ClientConnection
 
   // -- the rest -------------------------------------------------------------------------------------
 
-  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats {
-    checkOptions('options', options, clearChecks)
+  stats(options?: StatsOptions): ConnectionStats {
+    checkOptions('options', options, statsChecks)
     if (this.#freed) throw this.#overError('stats')
     const clear = options?.clear ?? false
     this.#group.loop.flush() // what was said to be taken counts
     addon.stats(this.#handle, this.#number, clear, this.#stats)
     const stats = statsFrom(this.#stats)
-    return this.#latency === undefined ? stats : { ...stats, latency: this.#latency.read(clear) }
+    return this.#latency === undefined ? stats : { ...stats, latency: this.#latency.read(options) }
   }
 
   ref(): this {

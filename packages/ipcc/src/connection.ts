@@ -9,6 +9,7 @@ import type {
   Payload,
   SharedBuffer,
   Stats,
+  StatsOptions,
 } from '@coroipc/native'
 import type { EventEmitter } from 'eventemitter3'
 import type { DispatchIterator, Message } from './dispatches.js'
@@ -234,8 +235,8 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
   /** The same, blocking this thread. */
   allocateSync(bytes: number, options?: RequestTimeout): SharedBuffer
 
-  /** Counters; `clear` begins them anew. @throws `ERR_COROIPC_DISCONNECTED` after `close`. */
-  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats
+  /** Counters. @throws `ERR_COROIPC_DISCONNECTED` after `close`. */
+  stats(options?: StatsOptions): ConnectionStats
 
   /** Keeps the process alive (the default). */
   ref(): this

@@ -8,6 +8,7 @@ import type {
   NativeConnectionInfo,
   Payload,
   Stats,
+  StatsOptions,
 } from '@coroipc/native'
 import {
   abortSignal,
@@ -30,6 +31,7 @@ import {
   priorityCodes,
   SharedBuffer,
   SMALL_BYTES,
+  statsChecks,
   Status,
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
@@ -145,8 +147,8 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
    *   client is gone, `ERR_COROIPC_DISCONNECTED` if it was already; `ERR_COROIPC_INVALID_ARGUMENT`
    */
   allocate(bytes: number): SharedBuffer
-  /** Counters of this connection; `clear` begins them anew. @throws `ERR_COROIPC_DISCONNECTED` when gone. */
-  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats
+  /** Counters of this connection. @throws `ERR_COROIPC_DISCONNECTED` when gone. */
+  stats(options?: StatsOptions): ConnectionStats
   /** Requests read each second: Infinity no limit, 0 paused. */
   setRequestsPerSecond(requestsPerSecond: number): void
   /** How urgent its requests are beside those of others. */
@@ -165,11 +167,6 @@ export interface ConnectionOwner {
   released(connection: { readonly number: number }): void
 }
 
-const CLEAR_CHECKS = {
-  clear: (name: string, value: unknown): void => {
-    if (typeof value !== 'boolean') throw invalidArgument(name, 'a boolean', value)
-  },
-}
 const DISPATCH_CHECKS = { id: integer(0, ID_MAX) }
 const DRAIN_TIMEOUT_MS = 5000
 const DRAIN_CHECKS = { timeoutMs: milliseconds, signal: abortSignal }
@@ -179,14 +176,6 @@ const checkPolicy = oneOf(...Object.keys(policyCodes))
 function onlyId(options: object): boolean {
   for (const key in options) if (key !== 'id') return false
   return true
-}
-
-/** Checks `{ clear }`; also for the server's stats. */
-export function clearOption(
-  options: { readonly clear?: boolean | undefined } | undefined,
-): boolean {
-  checkOptions('options', options, CLEAR_CHECKS)
-  return options?.clear ?? false
 }
 
 /** The connection behind the interface. */
@@ -456,13 +445,14 @@ export class ServerConnection<Context>
     )
   }
 
-  stats(options?: { readonly clear?: boolean | undefined }): ConnectionStats {
-    const clear = clearOption(options)
+  stats(options?: StatsOptions): ConnectionStats {
+    checkOptions('options', options, statsChecks)
+    const clear = options?.clear ?? false
     if (this.#gone) throw ipcError(Status.DISCONNECTED, { subject: 'stats' })
     const native = this.#owner.readStats(this.number, clear)
     const stats = { ...native, overload: native.overload + this.refused }
     if (clear) this.refused = 0
-    return this.latency === undefined ? stats : { ...stats, latency: this.latency.read(clear) }
+    return this.latency === undefined ? stats : { ...stats, latency: this.latency.read(options) }
   }
 
   /** Of the request, response and dispatch ring: bytes, bytes in use. For the inspection. */

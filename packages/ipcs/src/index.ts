@@ -12,6 +12,7 @@ export {
   SharedBuffer,
   type Stats,
   type StatsName,
+  type StatsOptions,
   type Wait,
 } from '@coroipc/native'
 export type {

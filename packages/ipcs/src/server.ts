@@ -1,5 +1,5 @@
 /** The server: listens under a name, lets clients in, and runs the handlers of its services. */
-import type { Checks, Credentials, LatencyStats, Stats, Wait } from '@coroipc/native'
+import type { Checks, Credentials, LatencyStats, Stats, StatsOptions, Wait } from '@coroipc/native'
 import {
   addon,
   boolean,
@@ -18,11 +18,12 @@ import {
   oneOf,
   policyCodes,
   priorityCodes,
+  statsChecks,
   TIMEOUT_MS_MAX,
   waitCode,
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
-import { clearOption, type Connection } from './connection.js'
+import type { Connection } from './connection.js'
 import { errorChannel, logChannel } from './diagnostics.js'
 import { inspectChecks, Inspection, type InspectOptions } from './inspection.js'
 import { defaultLimits, limitChecks, type Limits } from './limits.js'
@@ -389,13 +390,14 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     }
   }
 
-  /** Counters of the whole server; `clear` begins them anew. */
-  stats(options?: { readonly clear?: boolean | undefined }): ServerStats {
-    const clear = clearOption(options)
+  /** Counters of the whole server. @throws `ERR_COROIPC_DISCONNECTED` when it is closed. */
+  stats(options?: StatsOptions): ServerStats {
+    checkOptions('options', options, statsChecks)
+    const clear = options?.clear ?? false
     if (this.#core.destroyed) throw closedError('stats')
     const stats = this.#core.readStats(-1, clear)
     const { latency } = this.#core
-    return latency === undefined ? stats : { ...stats, latency: latency.read(clear) }
+    return latency === undefined ? stats : { ...stats, latency: latency.read(options) }
   }
 
   /**
