@@ -77,4 +77,4 @@ export {
   waitCode,
 } from './types.js'
 export { nativeError } from './native-error.js'
-export { isTraced, type Tracing } from './tracing.js'
+export { callIn, isTraced, sendAsLeft, type Surrounded, type Tracing } from './tracing.js'

@@ -147,6 +147,7 @@ t.test('each of the five channels is enough to be told', async (t) => {
 })
 
 t.test('what a subscriber of start leaves in the message is sent', async (t) => {
+  const seen = traces<RequestTrace>(t, REQUEST, ({ id }) => String(id), ['end', 'asyncEnd'])
   const replace = (trace: RequestTrace): void => {
     trace.id = 1
     trace.payload = ['traced ', trace.payload as string]
@@ -156,6 +157,7 @@ t.test('what a subscriber of start leaves in the message is sent', async (t) => 
   t.teardown(() => channel.start.unsubscribe(replace as never))
   t.equal(text(await connection.request(0, 'x')), '<traced x>')
   t.equal(text(connection.requestSync(0, 'y')), '<traced y>')
+  t.same(seen, ['end 0', 'asyncEnd 0', 'end 0'], 'it tells what was asked for')
 })
 
 t.test('a store that is bound to start and asyncStart is there in the callback', async (t) => {

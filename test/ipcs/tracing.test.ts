@@ -221,7 +221,7 @@ t.test('dispatch, and what replaces it', async (t) => {
     'start 3',
     'end 3 true',
     'start 7',
-    'end 8 true',
+    'end 7 true',
     'start 0',
     'error 0  ERR_COROIPC_INVALID_ARGUMENT',
     'end 0  ERR_COROIPC_INVALID_ARGUMENT',

@@ -20,6 +20,7 @@ import {
   addon,
   boolean,
   BufferPart,
+  callIn,
   checkedPayload,
   checkOptions,
   Encoded,
@@ -35,6 +36,7 @@ import {
   milliseconds,
   nativeError,
   payloadLength,
+  sendAsLeft,
   SharedBuffer,
   SMALL_BYTES,
   statsChecks,
@@ -323,16 +325,22 @@ export class ClientConnection
     const callback = typeof given === 'function' ? given : last
     if (callback === undefined)
       return requestTracing.tracePromise(
-        () => this.#requestPromise(trace.id, trace.payload, options),
+        () =>
+          sendAsLeft(trace, id, payload, (sentId, sent) =>
+            this.#requestPromise(sentId, sent, options),
+          ),
         trace,
       )
     if (typeof callback !== 'function') throw invalidArgument('callback', 'a function', callback)
     requestTracing.traceCallback(
-      (traced: Callback<never>) => this.#requestCallback(trace.id, trace.payload, options, traced),
+      (traced: Callback<never>) =>
+        sendAsLeft(trace, id, payload, (sentId, sent) =>
+          this.#requestCallback(sentId, sent, options, traced),
+        ),
       0,
       trace,
       undefined,
-      callback,
+      (error: IpcError | null, answer: never) => callIn(trace, () => callback(error, answer)),
     )
   }
 
@@ -583,7 +591,8 @@ export class ClientConnection
   send(id: number, payload?: RequestPayload): boolean {
     if (!isTraced(requestTracing)) return this.#send(id, payload)
     const trace = this.#trace(id, payload, true, true)
-    return requestTracing.traceSync(() => this.#send(trace.id, trace.payload), trace)
+    const send = this.#send.bind(this)
+    return requestTracing.traceSync(() => sendAsLeft(trace, id, payload, send), trace)
   }
 
   #send(id: number, payload: RequestPayload): boolean {
@@ -756,7 +765,7 @@ export class ClientConnection
   #deliver(message: Message): void {
     if (isTraced(dispatchTracing)) {
       const trace: DispatchTrace = { connection: this, message }
-      dispatchTracing.traceSync(() => this.#hand(trace.message), trace)
+      dispatchTracing.traceSync(() => callIn(trace, () => this.#hand(trace.message)), trace)
     } else this.#hand(message)
   }
 
@@ -864,7 +873,8 @@ export class ClientConnection
     if (!isTraced(requestTracing)) return this.#requestSync(id, payload, options)
     const trace = this.#trace(id, payload, true, false)
     return requestTracing.traceSync(
-      () => this.#requestSync(trace.id, trace.payload, options),
+      () =>
+        sendAsLeft(trace, id, payload, (sentId, sent) => this.#requestSync(sentId, sent, options)),
       trace,
     )
   }

@@ -14,7 +14,7 @@
  * - `coroipc:client:dispatch` {@link DispatchTrace}: a message goes to its readers
  */
 import { type Channel, channel, tracingChannel } from 'node:diagnostics_channel'
-import type { Tracing } from '@coroipc/native'
+import type { Surrounded, Tracing } from '@coroipc/native'
 import type { Connection, RequestPayload } from './connection.js'
 import type { Message } from './dispatches.js'
 import type { Lease } from './lease.js'
@@ -33,9 +33,9 @@ export interface ConnectTrace {
 
 /**
  * Message of the tracing channel `coroipc:client:request`. A subscriber of `start` may replace `id` and `payload`:
- * what it leaves there is sent.
+ * what it leaves there is sent. Later stages tell again what the caller asked for.
  */
-export interface RequestTrace {
+export interface RequestTrace extends Surrounded {
   readonly connection: Connection
   /** `requestSync` and `send`: they end with `end`. */
   readonly sync: boolean
@@ -52,7 +52,7 @@ export interface RequestTrace {
  * Message of the tracing channel `coroipc:client:dispatch`: `start` before listeners are called, `end` after. (An
  * iterator's reader may have it later.) A subscriber of `start` may replace `message`.
  */
-export interface DispatchTrace {
+export interface DispatchTrace extends Surrounded {
   readonly connection: Connection
   message: Message | Lease
   error?: unknown

@@ -29,6 +29,7 @@ import {
   payloadLength,
   policyCodes,
   priorityCodes,
+  sendAsLeft,
   SharedBuffer,
   SMALL_BYTES,
   statsChecks,
@@ -250,7 +251,10 @@ export class ServerConnection<Context>
     }
     if (isTraced(dispatchTracing)) {
       const trace: DispatchTrace = { connection: this, id, payload }
-      return dispatchTracing.traceSync(() => this.#send(trace.payload, trace.id), trace)
+      return dispatchTracing.traceSync(
+        () => sendAsLeft(trace, id, payload, (sentId, sent) => this.#send(sent, sentId)),
+        trace,
+      )
     }
     return this.#send(payload, id)
   }

@@ -15,7 +15,14 @@
  * - `coroipc:server:dispatch`    {@link DispatchTrace}: a call of `connection.dispatch`
  */
 import { type Channel, channel, tracingChannel } from 'node:diagnostics_channel'
-import type { BufferPart, Credentials, Payload, SharedBuffer, Tracing } from '@coroipc/native'
+import type {
+  BufferPart,
+  Credentials,
+  Payload,
+  SharedBuffer,
+  Surrounded,
+  Tracing,
+} from '@coroipc/native'
 import type { Connection } from './connection.js'
 import type { Request } from './request.js'
 
@@ -34,7 +41,7 @@ export interface ConnectTrace {
  * Message of the tracing channel `coroipc:server:request`. A subscriber of `start` may replace `id` and
  * `payload`: `admit`, `select` and the handler see what it leaves.
  */
-export interface RequestTrace {
+export interface RequestTrace extends Surrounded {
   readonly request: Request
   readonly connection: Connection
   readonly service: number
@@ -46,7 +53,8 @@ export interface RequestTrace {
   error?: unknown
 }
 
-/** Message of the tracing channel `coroipc:server:dispatch`. As there, `id` and `payload` may be replaced. */
+/** Message of the tracing channel `coroipc:server:dispatch`. A subscriber of `start` may replace
+ * `id` and `payload`: what it leaves there is sent. */
 export interface DispatchTrace {
   readonly connection: Connection
   id: number

@@ -2,7 +2,7 @@
  * The requests of a server that are traced, from their coming to their answer. Made when somebody subscribes
  * to the tracing channel; a request that is not traced has no entry and no property more.
  */
-import { type ErrorCode, IpcError, ipcError, Status } from '@coroipc/native'
+import { callIn, type ErrorCode, IpcError, ipcError, Status } from '@coroipc/native'
 import { type RequestTrace, requestTracing } from './diagnostics.js'
 import type { Request } from './request.js'
 
@@ -31,7 +31,7 @@ export class RequestTraces {
       return requestTracing.start.runStores(trace, () => {
         request.id = trace.id
         request.payload = trace.payload
-        return handle()
+        return callIn(trace, handle)
       })
     } finally {
       entry.running = false
