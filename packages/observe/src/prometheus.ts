@@ -5,13 +5,11 @@
  * Labels are bounded: those of the first two are names that the program gives; those of the third are ids that have
  * a handler, at most `seriesMax` of them. No client can make series.
  */
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import type { RequestTrace as ClientTrace } from '@coroipc/ipcc'
-import type { RequestTrace as ServerTrace } from '@coroipc/ipcs'
 import type { LatencyStats, Stats, StatsName, StatsOptions } from '@coroipc/native'
 import { integer, invalidArgument } from '@coroipc/native'
 import { Counter, Gauge, Histogram, register as theRegister, type Registry } from 'prom-client'
 import { exposed } from './stats-names.js'
+import { type Side, Subscriptions } from './subscriptions.js'
 
 /** What has counters: a server, or a connection of either side. */
 export interface StatsSource {
@@ -320,8 +318,6 @@ export interface RequestMetricsOptions {
   readonly seriesMax?: number | undefined
 }
 
-type Trace = ServerTrace | ClientTrace
-
 const LABELS = ['service', 'request', 'code'] as const
 /** Outcomes of ids that nobody has heard of. */
 const strange: ReadonlySet<string> = new Set([
@@ -340,7 +336,7 @@ const checkSeries = integer(1, 1_000_000)
  */
 export class RequestMetrics {
   readonly #register: Registry
-  readonly #subscriptions: (() => void)[] = []
+  readonly #subscriptions = new Subscriptions()
   readonly #metrics: string[] = []
   readonly #names: (service: number, id: number) => string | undefined
   readonly #seriesMax: number
@@ -355,29 +351,16 @@ export class RequestMetrics {
     this.#names = options.names ?? (() => undefined)
     this.#seriesMax = options.seriesMax ?? 500
     checkSeries('seriesMax', this.#seriesMax)
-    this.#observe('server', prefix, buckets, ({ service, id, code }: ServerTrace) =>
-      code === undefined ? undefined : { service, id, code },
-    )
-    this.#observe('client', prefix, buckets, ({ connection, id, error }: ClientTrace) => ({
-      service: connection.service,
-      id,
-      code: codeOf(error),
-    }))
+    for (const side of ['server', 'client'] as const) this.#observe(side, prefix, buckets)
   }
 
   /** Ends it, and takes the metrics out of the register. */
   stop(): void {
-    for (const unsubscribe of this.#subscriptions.splice(0)) unsubscribe()
+    this.#subscriptions.end()
     for (const name of this.#metrics) this.#register.removeSingleMetric(name)
   }
 
-  #observe(
-    side: 'server' | 'client',
-    prefix: string,
-    buckets: readonly number[],
-    /** What it came to; undefined: nothing yet. */
-    outcome: (trace: never) => { service: number; id: number; code: string } | undefined,
-  ): void {
+  #observe(side: Side, prefix: string, buckets: readonly number[]): void {
     const name = `${prefix}${side}_request_seconds`
     const histogram = new Histogram({
       name,
@@ -401,32 +384,13 @@ export class RequestMetrics {
         return { service, request, code }
       return { service: room(`${service} ${code}`) ? service : 'other', request: 'other', code }
     }
-    const observe = (trace: Trace): void => {
-      const start = started.get(trace)
-      const known = outcome(trace as never)
-      if (start === undefined || known === undefined) return
-      started.delete(trace)
-      const { service, id, code } = known
-      const labels = label(service, id, code)
-      histogram.observe(labels, (performance.now() - start) / 1000)
-    }
-    const on = (stage: string, listener: (trace: Trace) => void): void => {
-      const channel = `tracing:coroipc:${side}:request:${stage}`
-      subscribe(channel, listener as never)
-      this.#subscriptions.push(() => void unsubscribe(channel, listener as never))
-    }
-    on('start', (trace) => void started.set(trace, performance.now()))
-    // What is done by its end has no asynchronous part.
-    on('end', (trace) => {
-      if (side === 'server' || (trace as ClientTrace).sync) observe(trace)
+    this.#subscriptions.on(`coroipc:${side}:request`, 'start', (trace: object) => {
+      started.set(trace, performance.now())
     })
-    on('asyncEnd', observe)
+    this.#subscriptions.requestsOver(side, (trace, { service, id, code }) => {
+      const start = started.get(trace)
+      if (start === undefined || !started.delete(trace)) return
+      histogram.observe(label(service, id, code), (performance.now() - start) / 1000)
+    })
   }
-}
-
-/** Bounded: codes of ours, or that it was none. */
-function codeOf(error: unknown): string {
-  if (error === undefined) return 'OK'
-  const { code } = error as { code?: unknown }
-  return typeof code === 'string' && code.startsWith('ERR_COROIPC_') ? code : 'ERROR'
 }
