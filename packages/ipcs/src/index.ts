@@ -13,6 +13,7 @@ export {
   type Stats,
   type StatsName,
   type StatsOptions,
+  type Surrounded,
   type Wait,
 } from '@coroipc/native'
 export type {
