@@ -7,6 +7,7 @@ import {
   type InspectedPage,
   type InspectedServer,
   type InspectedServices,
+  type InspectedTimes,
   inspection,
   Server,
   type ServerOptions,
@@ -24,7 +25,7 @@ interface Answers {
 async function ask<Name extends keyof Answers>(
   tool: Connection,
   name: Name,
-  question: InspectedPage = {},
+  question: InspectedPage & InspectedTimes = {},
 ): Promise<Answers[Name]> {
   const answer = await tool.request(inspection.requests[name], JSON.stringify(question))
   return JSON.parse(text(answer)) as Answers[Name]
@@ -122,6 +123,23 @@ t.test('the server, its services and connections', async (t) => {
 
   t.strictSame(await ask(asking, 'describe', { service: 7 }), { service: 7, description })
   t.equal((await ask(asking, 'describe', { service: 65535 })).description.name, 'inspection')
+})
+
+t.test('latencies up to the bounds that were asked for, where they are recorded', async (t) => {
+  for (const latency of [true, false]) {
+    await using server = await listen({ inspect: true, latency }, (server) =>
+      server.addService({ id: 7, handlers: { 0: () => '' } }),
+    )
+    await using client = await connect(server.name, { service: 7 })
+    await client.request(0)
+    await using asking = await tool(server.name)
+    const latencyBounds = [0.001, 60e6]
+    const counts = latency ? [0, 1] : undefined
+    t.same((await ask(asking, 'server', { latencyBounds })).latency?.counts, counts)
+    await t.rejects(ask(asking, 'server', { latencyBounds: [2, 1] }), {
+      code: 'ERR_COROIPC_REFUSED',
+    })
+  }
 })
 
 t.test('what an ended connection had counted stays with its service', async (t) => {

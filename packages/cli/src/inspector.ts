@@ -64,8 +64,9 @@ export class Inspector implements AsyncDisposable {
     }
   }
 
-  server(): Promise<InspectedServer> {
-    return this.ask(inspection.requests.server)
+  /** @param latencyBounds where latency is recorded: count calls up to each, microseconds */
+  server(latencyBounds?: readonly number[]): Promise<InspectedServer> {
+    return this.ask(inspection.requests.server, { latencyBounds })
   }
 
   async services(): Promise<InspectedService[]> {

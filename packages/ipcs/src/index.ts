@@ -33,6 +33,7 @@ export {
   type InspectedServer,
   type InspectedService,
   type InspectedServices,
+  type InspectedTimes,
   inspection,
   type InspectionRequests,
   type InspectOptions,

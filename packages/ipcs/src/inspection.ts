@@ -11,8 +11,16 @@
  * the server.
  */
 import { readFileSync } from 'node:fs'
-import type { Checks, LatencyStats, Stats, Wait } from '@coroipc/native'
-import { boolean, checkOptions, integer, invalidArgument, ipcError, Status } from '@coroipc/native'
+import type { Check, Checks, LatencyStats, Stats, StatsOptions, Wait } from '@coroipc/native'
+import {
+  boolean,
+  checkOptions,
+  integer,
+  invalidArgument,
+  ipcError,
+  statsChecks,
+  Status,
+} from '@coroipc/native'
 import type { Connection, ConnectionStats, ServerConnection } from './connection.js'
 import type { Limits } from './limits.js'
 import {
@@ -33,7 +41,7 @@ import {
 
 /** Ids of the inspection service's questions. */
 export interface InspectionRequests {
-  /** Nothing; answers {@link InspectedServer}. */
+  /** Nothing, or {@link InspectedTimes}; answers {@link InspectedServer}. */
   readonly server: 0
   /** {@link InspectedPage}; answers {@link InspectedServices}. */
   readonly services: 1
@@ -68,6 +76,12 @@ export const inspection: {
   }),
   dispatches: Recorded,
 })
+
+/** What may be asked beside the server's counters. */
+export interface InspectedTimes {
+  /** As `stats({ latencyBounds })`: the answer's `latency` has `counts`. */
+  readonly latencyBounds?: readonly number[] | undefined
+}
 
 /** A part of a long list. */
 export interface InspectedPage {
@@ -230,7 +244,7 @@ export interface Inspected<Context> {
   address(): string | undefined
   /** From now on traffic is told to this one; undefined: to nobody. */
   record(recorder: Recorder | undefined): void
-  stats(): Stats & { readonly latency?: LatencyStats }
+  stats(options: StatsOptions): Stats & { readonly latency?: LatencyStats }
 }
 
 /** Larger questions are none. */
@@ -256,9 +270,9 @@ const GAUGES: ReadonlySet<string> = new Set([
 
 const utf8 = new TextDecoder()
 /** Any question: which members it may have is what its checks say. */
-type Question = InspectedPage & RecordQuestion
+type Question = InspectedPage & InspectedTimes & RecordQuestion
 
-const noQuestion: Checks = {}
+const serverQuestion: Checks = { latencyBounds: statsChecks.latencyBounds as Check }
 const pageQuestion: Checks = {
   after: integer(0, Number.MAX_SAFE_INTEGER),
   limit: integer(1, PAGE_MAX),
@@ -324,7 +338,7 @@ export class Inspection<Context> {
         ),
       },
       handlers: {
-        [requests.server]: this.#answer(noQuestion, () => this.#serverAnswer()),
+        [requests.server]: this.#answer(serverQuestion, (question) => this.#serverAnswer(question)),
         [requests.services]: this.#answer(pageQuestion, (page, { messageBytes }) =>
           this.#servicesAnswer(page, messageBytes),
         ),
@@ -381,8 +395,8 @@ export class Inspection<Context> {
     }
   }
 
-  #serverAnswer(): string {
-    const { latency, ...stats } = this.#server.stats()
+  #serverAnswer({ latencyBounds }: InspectedTimes): string {
+    const { latency, ...stats } = this.#server.stats({ latencyBounds })
     const now = performance.now()
     const { rss, heapUsed } = process.memoryUsage()
     const { argv, execPath, pid } = process

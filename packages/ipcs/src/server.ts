@@ -270,7 +270,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
       record: (recorder) => {
         core().recorder = recorder
       },
-      stats: () => this.stats(),
+      stats: (wanted) => this.stats(wanted),
     })
   }
 

@@ -156,15 +156,19 @@ export class Watch {
   readonly #programs = new Map<number, string | undefined>()
   #before: Look | undefined
 
-  constructor(inspector: Inspector) {
+  readonly #latencyBounds: readonly number[] | undefined
+
+  /** @param latencyBounds what `server.latency.counts` of the looks is about */
+  constructor(inspector: Inspector, latencyBounds?: readonly number[]) {
     this.#inspector = inspector
+    this.#latencyBounds = latencyBounds
   }
 
   /** What happened since the last look; the first one tells rates since each connection began. */
   async look(): Promise<Snapshot> {
     const inspector = this.#inspector
     const [server, services, connections] = await Promise.all([
-      inspector.server(),
+      inspector.server(this.#latencyBounds),
       inspector.services(),
       inspector.connections(),
     ])
