@@ -246,6 +246,20 @@ void coroipcc_connection::CheckDeadline(uint64_t now_ns) {
   if (deadline_ns_ != kNever) loop_.DeadlineAt(deadline_ns_);
 }
 
+// A server that ended in order has said how far it has read: what lies behind that it never will,
+// and never has. One that died has said nothing: it may have been further than it told.
+void coroipcc_connection::MarkUnread() {
+  // ORDER read-to-the-end (seq_cst; pairs with Connection::End).
+  if (coroipc::LoadSeqCst(control_->server.server_closed) != COROIPC_DISCONNECTED) return;
+  out_[kRequest].ring.ForEachUnread([&](const coroipc_record& header) {
+    if (header.kind != COROIPC_RECORD_REQUEST) return;
+    const uint32_t slot = coroipc::SlotOf(header.correlation);
+    if (!slots_.valid(slot)) return;
+    Pending& pending = slots_.at(slot);
+    if (pending.generation == coroipc::GenerationOf(header.correlation)) pending.unsent = true;
+  });
+}
+
 void coroipcc_connection::OnEnded(Status why) {
   if (control_ == nullptr) {
     if (!blocking_connect_ && !closing) {
@@ -270,6 +284,7 @@ void coroipcc_connection::OnEnded(Status why) {
     if (message->header.kind != COROIPC_RECORD_REQUEST) continue;
     slots_.at(coroipc::SlotOf(message->header.correlation)).unsent = true;
   }
+  MarkUnread();
   slots_.ForEach([&](uint32_t slot, Pending& pending) {
     const Status code = pending.unsent ? why : COROIPC_UNKNOWN_OUTCOME;
     switch (pending.wants) {

@@ -151,6 +151,7 @@ struct coroipcc_connection final : coroipc::Connection {
   bool closing =
       false;  // disconnected by the application; freed when nobody is inside and no lease is held
   void MaybeFree();
+  void MarkUnread();
 
  private:
   class KeepSink;

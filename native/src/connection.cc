@@ -347,8 +347,13 @@ void Connection::End(Status why) {
   status_ = why;
   loop_.Forget(*this);
   if (was == Phase::kOpen && control_ != nullptr) {
-    StoreRelaxed(server_ ? control_->server.server_closed : control_->client.client_closed,
-                 static_cast<uint32_t>(why));
+    // Exactly what was read, from now on for ever: the rest was never handed over, and a client may
+    // ask somebody else.
+    if (server_) in_[kRequest].PublishRead();
+    // ORDER read-to-the-end (seq_cst; pairs with coroipcc_connection::MarkUnread): after the last
+    // read position; whoever sees why it ended sees that position, and not an earlier one.
+    StoreSeqCst(server_ ? control_->server.server_closed : control_->client.client_closed,
+                static_cast<uint32_t>(why));
   }
   OnEnded(why);
   socket_.Reset();

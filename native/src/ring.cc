@@ -79,6 +79,25 @@ Status RingWriter::Room(uint32_t wants, bool* room) {
   return COROIPC_OK;
 }
 
+bool RingWriter::RecordAt(uint32_t position, coroipc_record* header, uint32_t* bytes) const {
+  const uint32_t offset = position & (capacity_ - 1);
+  const uint32_t left = position_ - position;
+  const uint32_t to_end = capacity_ - offset;
+  const uint32_t most = left < to_end ? left : to_end;
+  if (most < COROIPC_PAD_RECORD_BYTES) return false;
+  *header = {};
+  CopyIn(header, data_ + offset, COROIPC_PAD_RECORD_BYTES);
+  if (header->kind == COROIPC_RECORD_PAD) {
+    *bytes = to_end;
+    return left >= to_end && header->bytes == to_end - COROIPC_PAD_RECORD_BYTES;
+  }
+  if (most < COROIPC_RECORD_BYTES) return false;
+  CopyIn(header, data_ + offset, sizeof *header);
+  if (header->bytes > payload_bytes_max()) return false;
+  *bytes = RecordBytes(header->bytes);
+  return *bytes <= most;
+}
+
 Status RingReader::Init(coroipc_ring_words* words, uint8_t* data, uint32_t capacity) {
   words_ = words;
   data_ = data;

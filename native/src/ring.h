@@ -99,9 +99,24 @@ class RingWriter {
   void ClearWants() { StoreRelaxed(words_->writer_wants, 0); }
   // Looks (seq_cst) whether `wants` bytes are free now. PROTOCOL as in Reserve.
   Status Room(uint32_t wants, bool* room);
+  // `visit(header)` for each whole record, pads left out, that the reader has not given back. The
+  // bytes were ours when we wrote them and may be anything now: whatever is no record ends it.
+  template <typename Visit>
+  void ForEachUnread(Visit visit) {
+    if (LoadPeer() != COROIPC_OK) return;
+    for (uint32_t at = peer_read_; at != position_;) {
+      coroipc_record header;
+      uint32_t total = 0;
+      if (!RecordAt(at, &header, &total)) return;
+      if (header.kind != COROIPC_RECORD_PAD) visit(header);
+      at += total;
+    }
+  }
 
  private:
   Status LoadPeer();
+  // What lies at a position of ours and how long it is; false: no record that ends before ours do.
+  bool RecordAt(uint32_t position, coroipc_record* header, uint32_t* bytes) const;
 
   coroipc_ring_words* words_ = nullptr;
   uint8_t* data_ = nullptr;

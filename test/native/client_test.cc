@@ -749,6 +749,34 @@ TEST("a dead server is told to every connection: what came, what nobody knows, t
   close(ready[1]);
 }
 
+TEST("what a server had not read when it closed was never handed over; what it had is unknown") {
+  Server server;
+  server.Start();
+  Group group;
+  Client client;
+  REQUIRE(client.Connect(server.name, group.group) == COROIPC_OK);
+  uint32_t read = 0, unread[3] = {};
+  REQUIRE(coroipcc_request_send(client.connection, kSilent, nullptr, 0, 0, &read) == COROIPC_OK);
+  CHECK(Eventually([&] { return server.handled == 1; }));
+  server.StopRunning();
+  const std::vector<uint8_t> payload(1000, 7);  // the last one lies in the ring as well
+  for (uint32_t& each : unread) {
+    const iovec part = Part(payload.data(), payload.size());
+    REQUIRE(coroipcc_request_send(client.connection, kEcho, &part, 1, 0, &each) == COROIPC_OK);
+  }
+  CHECK_EQ(coroipcs_close(server.server), COROIPC_OK);
+  const std::vector<Row> rows = group.Until(COROIPC_KIND_DISCONNECTED);
+  const Row* const silent = Find(rows, COROIPC_KIND_RESPONSE, read);
+  REQUIRE(silent != nullptr);
+  CHECK_EQ(silent->entry.argument, static_cast<uint32_t>(COROIPC_UNKNOWN_OUTCOME));
+  for (const uint32_t each : unread) {
+    const Row* const row = Find(rows, COROIPC_KIND_RESPONSE, each);
+    REQUIRE(row != nullptr);
+    CHECK_EQ(row->entry.argument, static_cast<uint32_t>(COROIPC_DISCONNECTED));
+  }
+  CHECK_EQ(server.handled.load(), 1);
+}
+
 TEST("a group goes with its connections, their leases and their buffers") {
   Server server;
   server.Start();

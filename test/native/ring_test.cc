@@ -512,6 +512,39 @@ TEST("a read position behind what was freed, past what was published or crooked 
   CHECK_EQ(pair.Put(8, 1), COROIPC_PROTOCOL);
 }
 
+TEST("what the reader has not given back is found again, across the end of the ring too") {
+  for (const uint32_t start : {0u, StartAt(0xffffffff, 80, 256), StartAt(4096, 200, 256)}) {
+    Pair pair(256, start);
+    CHECK_EQ(pair.Put(10, 1), COROIPC_OK);
+    CHECK_EQ(pair.Put(20, 2), COROIPC_OK);
+    CHECK_EQ(pair.Put(40, 3), COROIPC_OK);
+    CHECK_EQ(pair.Take(10, 1), COROIPC_OK);
+    std::vector<uint32_t> unread;
+    const auto note = [&](const coroipc_record& header) { unread.push_back(header.correlation); };
+    pair.writer.ForEachUnread(note);
+    CHECK((unread == std::vector<uint32_t>{2, 3}));
+    CHECK_EQ(pair.Take(20, 2), COROIPC_OK);
+    CHECK_EQ(pair.Take(40, 3), COROIPC_OK);
+    unread.clear();
+    pair.writer.ForEachUnread(note);
+    CHECK(unread.empty());
+  }
+}
+
+TEST("looking for what was not read leaves the ring for no length that was written over ours") {
+  std::mt19937 random(1);
+  for (int round = 0; round < 20000; ++round) {
+    Pair pair(256, StartAt(0, 8 * (random() % 32), 256));
+    while (pair.Put(static_cast<uint32_t>(random() % 60), 5) == COROIPC_OK) continue;
+    for (uint32_t i = 0; i < 64; ++i)
+      if (random() % 4 == 0)
+        reinterpret_cast<uint32_t*>(pair.bytes())[i] = static_cast<uint32_t>(random() % 300);
+    uint32_t found = 0;
+    pair.writer.ForEachUnread([&](const coroipc_record&) { ++found; });
+    CHECK(found <= 256 / COROIPC_PAD_RECORD_BYTES);
+  }
+}
+
 TEST("every header of two bytes at every offset reads nothing out of bounds") {
   // Bytes and kind in all combinations that matter; the memory is exactly as large as the ring.
   for (uint32_t offset = 0; offset < 64; offset += 8) {

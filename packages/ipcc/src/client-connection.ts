@@ -1359,6 +1359,9 @@ export class ClientConnection
   }
 
   #answerError(code: number, subject: string, applicationStatus: number): IpcError {
+    // No answer says that the connection is over: the request was never handed over, or never read.
+    if (code === Status.DISCONNECTED || code === Status.PEER_DEAD)
+      return ipcError(code, { subject, sent: false })
     if (code !== Status.UNKNOWN_OUTCOME) return ipcError(code, { subject, applicationStatus })
     const state = this.#freed ? Status.DISCONNECTED : addon.state(this.#handle, this.#number)
     const cause = ipcError(state === Status.OK ? Status.PEER_DEAD : Math.abs(state))
