@@ -37,6 +37,9 @@ void ReadOptions(const Fields& from, coroipcs_options& options) {
   options.any_service = from.Flag("anyService") ? 1 : 0;
   options.allow_unmapped = from.Flag("allowUnmapped") ? 1 : 0;
   options.prefault = from.Flag("prefault") ? 1 : 0;
+  options.lock = from.Int("lock");
+  options.huge_pages = from.Int("hugePages");
+  options.accept_rows = from.Flag("acceptRows") ? 1 : 0;
   options.authorize_timeout_ms = from.Uint("authorizeTimeoutMs");
   options.handshake_timeout_ms = from.Uint("handshakeTimeoutMs");
   options.connections = from.Uint("connections");
@@ -91,6 +94,34 @@ napi_value ServerListenFd(napi_env env, napi_callback_info info) {
   ServerCall<2> call(env, info);
   if (call.server() == nullptr) return call.Return(-COROIPC_INVALID_ARGUMENT);
   return call.Return(-coroipcs_listen_fd(call.server(), call.Int(1)));
+}
+
+napi_value ServerListenInherited(napi_env env, napi_callback_info info) {
+  ServerCall<3> call(env, info);
+  if (call.server() == nullptr) return call.Return(-COROIPC_INVALID_ARGUMENT);
+  return call.Return(-coroipcs_listen_inherited(call.server(), call.Int(1), call.Int(2)));
+}
+
+napi_value ServerListenFds(napi_env env, napi_callback_info info) {
+  ServerCall<1> call(env, info);
+  int fds[2] = {-1, -1};
+  if (call.server() != nullptr) (void)coroipcs_listen_fds(call.server(), fds);
+  Napi::Array value = Napi::Array::New(env, 2);
+  value.Set(uint32_t{0}, fds[0]);
+  value.Set(uint32_t{1}, fds[1]);
+  return value;
+}
+
+napi_value ServerListenLeave(napi_env env, napi_callback_info info) {
+  ServerCall<1> call(env, info);
+  if (call.server() == nullptr) return call.Return(-COROIPC_INVALID_ARGUMENT);
+  return call.Return(-coroipcs_listen_leave(call.server()));
+}
+
+napi_value ServerAdopt(napi_env env, napi_callback_info info) {
+  ServerCall<2> call(env, info);
+  if (call.server() == nullptr) return call.Return(-COROIPC_INVALID_ARGUMENT);
+  return call.Return(-coroipcs_adopt(call.server(), call.Int(1)));
 }
 
 napi_value ServerAddress(napi_env env, napi_callback_info info) {
@@ -282,6 +313,10 @@ void AddServerNatives(std::vector<Native>& natives) {
   natives.insert(natives.end(), {{"serverCreate", ServerCreate},
                                  {"serverListen", ServerListen},
                                  {"serverListenFd", ServerListenFd},
+                                 {"serverListenInherited", ServerListenInherited},
+                                 {"serverListenFds", ServerListenFds},
+                                 {"serverListenLeave", ServerListenLeave},
+                                 {"serverAdopt", ServerAdopt},
                                  {"serverAddress", ServerAddress},
                                  {"serverListenStop", ServerListenStop},
                                  {"serverClose", ServerClose},

@@ -72,6 +72,8 @@ export const Kind = {
   authorizeEnded: 24,
   /** group: queued requests have drained; FULL is over. */
   room: 25,
+  /** server with acceptRows: `argument` = a connected socket, the receiver's own. */
+  accepted: 26,
 } as const
 
 /** Where a received payload is (`Row.flags`). */
@@ -136,6 +138,10 @@ export interface NativeServerOptions {
   anyService: boolean
   allowUnmapped: boolean
   prefault: boolean
+  /** 0 no, 1 try, 2 demand. */
+  lock: number
+  hugePages: number
+  acceptRows: boolean
   authorizeTimeoutMs: number
   handshakeTimeoutMs: number
   connections: number
@@ -254,6 +260,14 @@ export interface Addon {
   ): Loop | number
   serverListen(loop: number, name: string): number
   serverListenFd(loop: number, fd: number): number
+  /** Of a process that hands its name over; takes the fds, whatever comes of it. `lock` may be -1. */
+  serverListenInherited(loop: number, fd: number, lock: number): number
+  /** [listening socket, lock of its path]: the server's own, -1 where there is none. */
+  serverListenFds(loop: number): [number, number]
+  /** Stops listening and leaves the name to whoever was handed it. */
+  serverListenLeave(loop: number): number
+  /** A connected socket of an ACCEPTED row of this process; takes the fd, whatever comes of it. */
+  serverAdopt(loop: number, fd: number): number
   serverAddress(loop: number): string
   serverListenStop(loop: number): number
   /** Ends every connection; their DISCONNECTED rows still come. */

@@ -363,6 +363,16 @@ void Loop::DropEvents(uint32_t number) {
   }
 }
 
+bool Loop::TakeEvent(uint32_t kind, coroipc_entry* row) {
+  const auto found = std::find_if(events_.begin(), events_.end(),
+                                  [&](const Event& event) { return event.row.kind == kind; });
+  if (found == events_.end()) return false;
+  *row = found->row;
+  BlockFree(found->block);
+  events_.erase(found);
+  return true;
+}
+
 void Loop::MarkArmed(Connection& connection) {
   Remove(connection);
   Push(armed_, connection, Connection::List::kArmed);

@@ -126,6 +126,8 @@ class Loop {
   virtual void OnEventTaken(const coroipc_entry& row) { (void)row; }
   void FreeBuried();
   void ClearConnections() { connections_.clear(); }
+  // Takes the next row of this kind out of those that wait; false: there is none.
+  bool TakeEvent(uint32_t kind, coroipc_entry* row);
 
   coroipc_log_fn log_ = nullptr;
   void* log_context_ = nullptr;

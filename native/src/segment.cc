@@ -16,11 +16,15 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // 5.14
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // 6.1
+#endif
 
 namespace coroipc {
 namespace {
 
 constexpr size_t kGranularity = 4096;
+constexpr size_t kHugePage = 2u << 20;  // of x86 and, with pages of 4 KiB, of ARM
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 bool IsSegmentSize(size_t bytes) {
@@ -37,9 +41,32 @@ Status MakeMemory(Fd* fd) {
   return COROIPC_OK;
 }
 
-// A shared mapping that a forked child does not get: it could write into its parent's rings.
+// Where a mapping can have huge pages: address space of our own that begins with one. nullptr:
+// wherever the kernel likes, which is no error.
+void* HugePlace(size_t bytes) {
+  const size_t all = bytes + kHugePage;
+  void* const found =
+      mmap(nullptr, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (found == MAP_FAILED) return nullptr;
+  const auto start = reinterpret_cast<uintptr_t>(found);
+  const uintptr_t place = (start + kHugePage - 1) & ~(kHugePage - 1);
+  if (place != start) munmap(found, place - start);
+  const uintptr_t end = place + bytes;
+  if (end != start + all) munmap(reinterpret_cast<void*>(end), start + all - end);
+  return reinterpret_cast<void*>(place);
+}
+
+// A shared mapping that a forked child does not get: it could write into its parent's rings. Large
+// ones begin where a huge page can, on both sides: one of them may have asked for those.
 Status MapShared(int fd, size_t bytes, uint8_t** data) {
-  void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* const place = bytes >= kHugePage ? HugePlace(bytes) : nullptr;
+  void* mapping = mmap(place, bytes, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | (place == nullptr ? 0 : MAP_FIXED), fd, 0);
+  if (mapping == MAP_FAILED && place != nullptr) {
+    const int error = errno;
+    munmap(place, bytes);
+    return SystemError("mmap", error);
+  }
   if (mapping == MAP_FAILED) return SystemError("mmap", errno);
   if (madvise(mapping, bytes, MADV_DONTFORK) != 0) {
     const int error = errno;
@@ -76,14 +103,16 @@ void Segment::Empty(size_t start) {
   if (start < bytes_) (void)madvise(data_ + start, bytes_ - start, MADV_REMOVE);
 }
 
-Status Segment::Create(size_t bytes, bool prefault, Segment* segment, Fd* fd) {
+Status Segment::Create(size_t bytes, const Backing& backing, Segment* segment, Fd* fd) {
+  using Wish = Backing::Wish;
   if (!IsSegmentSize(bytes)) return COROIPC_INVALID_ARGUMENT;
   Fd memory;
   Status status = MakeMemory(&memory);
   if (status != COROIPC_OK) return status;
   if (ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0)
     return SystemError("ftruncate", errno);
-  if (prefault) {
+  const bool huge = backing.huge != Wish::kNo && bytes >= kHugePage;
+  if (backing.prefault || huge) {
     int result;
     do {
       result = fallocate(memory.get(), 0, 0, static_cast<off_t>(bytes));
@@ -97,8 +126,14 @@ Status Segment::Create(size_t bytes, bool prefault, Segment* segment, Fd* fd) {
   mapped.bytes_ = bytes;
   // Locking also fills the page table. Where the limit forbids it the pages are there all the same
   // and only the table is filled; both are a favour, hence no check.
-  if (prefault && mlock(mapped.data_, bytes) != 0)
+  if (backing.lock == Wish::kNo && backing.prefault && mlock(mapped.data_, bytes) != 0)
     (void)madvise(mapped.data_, bytes, MADV_POPULATE_WRITE);
+  // Joined afterwards, and not asked for beforehand: that works whatever shmem_enabled says (`deny`
+  // excepted), and needs no pool that somebody has to reserve.
+  if (huge && madvise(mapped.data_, bytes, MADV_COLLAPSE) != 0 && backing.huge == Wish::kDemand)
+    return SystemError("madvise", errno);
+  if (backing.lock != Wish::kNo && mlock(mapped.data_, bytes) != 0 && backing.lock == Wish::kDemand)
+    return SystemError("mlock", errno);
   *segment = std::move(mapped);
   *fd = std::move(memory);
   return COROIPC_OK;

@@ -12,6 +12,16 @@
 
 namespace coroipc {
 
+// What is asked of memory that nobody has used yet. kTry: where it cannot be had, ordinary memory
+// will do; kDemand: NO_MEMORY or SYSTEM then.
+struct Backing {
+  enum class Wish : uint8_t { kNo, kTry, kDemand };
+  Backing(bool allocated = false) : prefault(allocated) {}  // NOLINT: a bool says enough
+  bool prefault;          // allocated now; locked and mapped as far as limits let us
+  Wish lock = Wish::kNo;  // mlock(2): RLIMIT_MEMLOCK
+  Wish huge = Wish::kNo;  // huge pages for what is at least one large, MADV_COLLAPSE (6.1)
+};
+
 class Segment {
  public:
   Segment() = default;
@@ -25,7 +35,7 @@ class Segment {
   // MADV_DONTFORK. `bytes` is a multiple of 4096. With prefault the pages are allocated and locked
   // now (mlock is best effort: RLIMIT_MEMLOCK; allocation is not: NO_MEMORY instead of a SIGBUS
   // later). The fd is for sending and may be closed afterwards: the mapping lives on.
-  static Status Create(size_t bytes, bool prefault, Segment* segment, Fd* fd);
+  static Status Create(size_t bytes, const Backing& backing, Segment* segment, Fd* fd);
 
   // PROTOCOL unless `fd` is a memfd-like regular file of exactly `bytes` with those three seals.
   static Status Map(int fd, size_t bytes, Segment* segment);

@@ -20,6 +20,7 @@ namespace {
 constexpr int kAcceptsPerTurn = 64;
 constexpr uint64_t kAcceptPauseNs = 100 * kMillisecond;
 constexpr size_t kAccountsKept = 1024;
+constexpr size_t kHugePageBytes = 2u << 20;
 constexpr uid_t kUnmappedUid = 65534;
 
 uint32_t OrDefault(uint32_t value, uint32_t standard) { return value == 0 ? standard : value; }
@@ -53,8 +54,10 @@ Status coroipcs_server::Setup(const coroipcs_options& given) {
   if (o.ring_bytes_min > o.ring_bytes_max || o.message_bytes > COROIPC_MESSAGE_BYTES_MAX ||
       o.message_bytes_min > o.message_bytes ||
       o.requests_in_flight > COROIPC_REQUESTS_IN_FLIGHT_MAX || o.segments > COROIPC_SEGMENTS_MAX ||
-      o.wait < COROIPC_WAIT_ADAPTIVE || o.wait > COROIPC_WAIT_SLEEP ||
-      !std::has_single_bit(o.ring_bytes_min) || !std::has_single_bit(o.ring_bytes_max)) {
+      o.wait < COROIPC_WAIT_ADAPTIVE || o.wait > COROIPC_WAIT_SLEEP || o.lock < COROIPCS_WISH_NO ||
+      o.lock > COROIPCS_WISH_DEMAND || o.huge_pages < COROIPCS_WISH_NO ||
+      o.huge_pages > COROIPCS_WISH_DEMAND || !std::has_single_bit(o.ring_bytes_min) ||
+      !std::has_single_bit(o.ring_bytes_max)) {
     return COROIPC_INVALID_ARGUMENT;
   }
   limits.standard.request_ring_bytes = o.request_ring_bytes;
@@ -71,10 +74,26 @@ Status coroipcs_server::Setup(const coroipcs_options& given) {
   log_ = o.callbacks.log;
   log_context_ = o.callbacks.context;
   id = coroipc::RandomId();
+  if (const Status status = TryMemory(); status != COROIPC_OK) return status;
   return Init(o.threads != 0, o.wait, o.poll);
 }
 
+// Whether what is demanded of memory can be had at all: now, and not when the first client comes.
+Status coroipcs_server::TryMemory() const {
+  coroipc::Segment segment;
+  coroipc::Fd fd;
+  if (options.huge_pages == COROIPCS_WISH_DEMAND)
+    return coroipc::Segment::Create(kHugePageBytes, MemoryBacking(false), &segment, &fd);
+  if (options.lock == COROIPCS_WISH_DEMAND)
+    return coroipc::Segment::Create(coroipc::SegmentBytes(limits.standard), MemoryBacking(true),
+                                    &segment, &fd);
+  return COROIPC_OK;
+}
+
 coroipcs_server::~coroipcs_server() {
+  // Sockets of rows that nobody took.
+  for (coroipc_entry row; TakeEvent(COROIPC_KIND_ACCEPTED, &row);)
+    coroipc::Fd(static_cast<int>(row.argument)).Reset();
   FreeBuried();
   coroipc::DeleteCallbackDriver(driver);
 }
@@ -89,12 +108,23 @@ Status coroipcs_server::StartListening() {
   return COROIPC_OK;
 }
 
-void coroipcs_server::StopListening() {
+void coroipcs_server::StopListening(bool leave) {
   if (!listening) return;
   listening = false;
   if (accept_resumes_ns == kNever) Unwatch(listener.fd(), coroipc::Source::kListener, 0);
   accept_resumes_ns = kNever;
-  listener.Close();
+  if (leave) {
+    listener.Leave();
+  } else {
+    listener.Close();
+  }
+}
+
+coroipc::Backing coroipcs_server::MemoryBacking(bool rings) const {
+  coroipc::Backing backing(rings && options.prefault != 0);
+  backing.lock = static_cast<coroipc::Backing::Wish>(options.lock);
+  backing.huge = static_cast<coroipc::Backing::Wish>(options.huge_pages);
+  return backing;
 }
 
 Account& coroipcs_server::AccountOf(uid_t uid) {
@@ -157,8 +187,6 @@ bool coroipcs_server::EvictAuthorizing(const Account& newcomer) {
 }
 
 void coroipcs_server::OnListenerReady() {
-  coroipc_batch none = {};  // a handshake makes no rows but events
-  coroipc::BatchSink sink(&none);
   for (int i = 0; listening && i < kAcceptsPerTurn; ++i) {
     coroipc::Fd peer;
     const Status status = listener.Accept(&peer);
@@ -172,32 +200,47 @@ void coroipcs_server::OnListenerReady() {
       Log(40, "accept paused: out of file descriptors or memory");
       return;
     }
-    uid_t uid = kUnmappedUid;
-    if (coroipc::Credentials::PeerUid(peer.get(), &uid) != COROIPC_OK) continue;
-    Account& account = AccountOf(uid);
-    if (account.handshakes >= options.handshakes_per_uid ||
-        account.connections + account.handshakes >= options.connections_per_uid ||
-        established + authorizing >= options.connections) {
-      Refuse(std::move(peer), COROIPC_LIMIT);
+    if (options.accept_rows != 0) {
+      coroipc_entry row = {};
+      row.connection = UINT32_MAX;
+      row.kind = COROIPC_KIND_ACCEPTED;
+      row.argument = static_cast<uint32_t>(peer.Release());
+      PushEvent(row);
       continue;
     }
-    if (handshakes >= options.handshakes && !EvictOldest()) {
-      Refuse(std::move(peer), COROIPC_LIMIT);
-      continue;
-    }
-    auto* connection = new (std::nothrow) coroipcs_connection(*this, account, std::move(peer));
-    if (connection == nullptr) continue;
-    if (Watch(connection->socket(), coroipc::Source::kSocket, connection->number(), false) !=
-        COROIPC_OK) {
-      connection->RefuseAndEnd(COROIPC_NO_MEMORY);
-      continue;
-    }
-    connection->deadline_ns = NowNs() + options.handshake_timeout_ms * kMillisecond;
-    DeadlineAt(connection->deadline_ns);
-    // Its setup message is usually there already: taken now, it does not hold one of the few slots
-    // of those who only knock while the next of a burst is accepted.
-    (void)connection->HandshakeTurn(sink);
+    Admit(std::move(peer));
   }
+}
+
+// A connected socket, accepted here or elsewhere in this process.
+void coroipcs_server::Admit(coroipc::Fd peer) {
+  uid_t uid = kUnmappedUid;
+  if (coroipc::Credentials::PeerUid(peer.get(), &uid) != COROIPC_OK) return;
+  Account& account = AccountOf(uid);
+  if (account.handshakes >= options.handshakes_per_uid ||
+      account.connections + account.handshakes >= options.connections_per_uid ||
+      established + authorizing >= options.connections) {
+    Refuse(std::move(peer), COROIPC_LIMIT);
+    return;
+  }
+  if (handshakes >= options.handshakes && !EvictOldest()) {
+    Refuse(std::move(peer), COROIPC_LIMIT);
+    return;
+  }
+  auto* connection = new (std::nothrow) coroipcs_connection(*this, account, std::move(peer));
+  if (connection == nullptr) return;
+  if (Watch(connection->socket(), coroipc::Source::kSocket, connection->number(), false) !=
+      COROIPC_OK) {
+    connection->RefuseAndEnd(COROIPC_NO_MEMORY);
+    return;
+  }
+  connection->deadline_ns = NowNs() + options.handshake_timeout_ms * kMillisecond;
+  DeadlineAt(connection->deadline_ns);
+  // Its setup message is usually there already: taken now, it does not hold one of the few slots
+  // of those who only knock while the next of a burst is accepted.
+  coroipc_batch none = {};  // a handshake makes no rows but events
+  coroipc::BatchSink sink(&none);
+  (void)connection->HandshakeTurn(sink);
 }
 
 void coroipcs_server::OnTimer() {

@@ -75,7 +75,10 @@ struct coroipcs_server final : coroipc::Loop {
   ~coroipcs_server();
   coroipc::Status Setup(const coroipcs_options& given);
   coroipc::Status StartListening();
-  void StopListening();
+  void StopListening(bool leave = false);
+  void Admit(coroipc::Fd peer);
+  coroipc::Backing MemoryBacking(bool rings) const;
+  coroipc::Status TryMemory() const;
   void OnListenerReady() override;
   void OnTimer() override;
   void OnEventTaken(const coroipc_entry& row) override;

@@ -1,6 +1,7 @@
 // server_api.cc: coroipcs_*: locks, checks what a C program may get wrong, and calls the objects of
 // server.h.
 #include <new>
+#include <utility>
 
 #include "server.h"
 
@@ -59,6 +60,37 @@ coroipc_status coroipcs_listen_fd(struct coroipcs_server* server, int fd) {
   if (server->listening) return COROIPC_INVALID_ARGUMENT;
   if (const Status status = server->listener.Adopt(fd); status != COROIPC_OK) return status;
   return server->StartListening();
+}
+
+coroipc_status coroipcs_listen_inherited(struct coroipcs_server* server, int fd, int lock_fd) {
+  Guard guard(*server);
+  if (server->listening) return COROIPC_INVALID_ARGUMENT;
+  if (const Status status = server->listener.Inherit(fd, lock_fd); status != COROIPC_OK)
+    return status;
+  return server->StartListening();
+}
+
+coroipc_status coroipcs_listen_fds(const struct coroipcs_server* server, int fds[2]) {
+  if (!server->listening) return COROIPC_INVALID_ARGUMENT;
+  fds[0] = server->listener.fd();
+  fds[1] = server->listener.lock();
+  return COROIPC_OK;
+}
+
+coroipc_status coroipcs_listen_leave(struct coroipcs_server* server) {
+  if (server->forked()) return COROIPC_FORKED;
+  Guard guard(*server);
+  server->StopListening(true);
+  return COROIPC_OK;
+}
+
+coroipc_status coroipcs_adopt(struct coroipcs_server* server, int fd) {
+  coroipc::Fd peer(fd);
+  if (server->forked()) return COROIPC_FORKED;
+  Guard guard(*server);
+  server->Admit(std::move(peer));
+  server->Wake();
+  return COROIPC_OK;
 }
 
 const char* coroipcs_address(const struct coroipcs_server* server) {

@@ -151,7 +151,7 @@ Status coroipcs_connection::Establish() {
   }
   charged = bytes;
   coroipc::Fd fd;
-  Status status = coroipc::Segment::Create(bytes, server.options.prefault != 0, &segment_, &fd);
+  Status status = coroipc::Segment::Create(bytes, server.MemoryBacking(true), &segment_, &fd);
   if (status == COROIPC_OK && service_entry->options.private_data_bytes != 0) {
     private_data.reset(new (std::nothrow) uint8_t[service_entry->options.private_data_bytes]());
     if (private_data == nullptr) status = COROIPC_NO_MEMORY;

@@ -62,7 +62,8 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   if (index == COROIPC_SEGMENTS_MAX || !fits() || !account.Charge(size)) return exhausted;
   coroipc::Segment segment;
   coroipc::Fd fd;
-  if (const Status status = coroipc::Segment::Create(size, false, &segment, &fd);
+  if (const Status status =
+          coroipc::Segment::Create(size, server.MemoryBacking(false), &segment, &fd);
       status != COROIPC_OK) {
     account.Discharge(size);
     return COROIPC_NO_MEMORY;

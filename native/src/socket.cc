@@ -369,6 +369,27 @@ Status Listener::Adopt(int fd) {
   return COROIPC_OK;  // the path, if any, belongs to whoever bound it: path_ stays empty
 }
 
+Status Listener::Inherit(int fd, int lock) {
+  Fd socket(fd), locked(lock);
+  if (lock >= 0 && fcntl(lock, F_SETFD, FD_CLOEXEC) != 0) return SystemError("fcntl", errno);
+  if (const Status status = Adopt(fd); status != COROIPC_OK) return status;
+  (void)socket.Release();
+  struct stat file;
+  // Only with the lock of the path: without it somebody else may have taken the name meanwhile.
+  if (lock < 0 || text_[0] != '/' || lstat(text_.c_str(), &file) != 0 || !S_ISSOCK(file.st_mode))
+    return COROIPC_OK;
+  path_ = text_;
+  device_ = file.st_dev;
+  inode_ = file.st_ino;
+  lock_ = std::move(locked);
+  return COROIPC_OK;
+}
+
+void Listener::Leave() {
+  owner_ = 0;
+  Close();
+}
+
 void Listener::Close() {
   const bool owner = owner_ == getpid();
   // While the socket lives its inode cannot become another file's: unlink first, close then.

@@ -43,9 +43,14 @@ class Listener {
   Status Open(const Address& address);
   Status Adopt(int fd);  // inherited: checks AF_UNIX SOCK_SEQPACKET + SO_ACCEPTCONN, sets CLOEXEC,
                          // listens again; not OK: the fd stays the caller's
+  // A socket that this process was handed together with its name: `lock` (may be -1) is the lock
+  // file of its path, and both are removed when it closes. Takes the fds, OK or not.
+  Status Inherit(int fd, int lock);
+  void Leave();  // closes, and leaves path and lock file to whoever was handed the socket
   void Close();  // unlinks our own socket path (compares dev and inode first) and lock file; in a
                  // forked child only closes fds
   int fd() const { return fd_.get(); }
+  int lock() const { return lock_.get(); }
   const std::string& text() const { return text_; }
   // OK with a CLOEXEC fd; AGAIN when none waits; NO_MEMORY (EMFILE, ENFILE, ENOMEM, ENOBUFS):
   // pause; other errors of a dying peer are skipped.

@@ -67,6 +67,7 @@ enum ledger_lane {
   LANE_GONE_NS, /* when the server last saw the client's end */
   LANE_GONE_WHY,
   LANE_DISPATCHED,
+  LANE_REFUSED,      /* connects that found nobody; the client's, as the first ones */
   LANE_LATENCY = 32, /* LEDGER_BUCKETS counts of calls, by half powers of two of nanoseconds */
 };
 #define LEDGER_BUCKETS 64u

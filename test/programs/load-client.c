@@ -74,7 +74,9 @@ static int connect_again(void) {
       dispatch_next = 0;
       return 1;
     }
-    if (!is_end(status) && status != COROIPC_CONNECT_REFUSED && status != COROIPC_RETRY)
+    if (status == COROIPC_CONNECT_REFUSED)
+      ledger_add(lane, LANE_REFUSED, 1);
+    else if (!is_end(status) && status != COROIPC_RETRY)
       failed(status);
     if (!told) ledger_set(lane, LANE_DEATH_NS, now_ns());
     told = 1;

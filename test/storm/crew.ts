@@ -6,7 +6,7 @@ import { built } from '../support/paths.js'
 import { Program } from '../support/program.js'
 import { freshName } from '../support/runtime.js'
 import { sleep, until } from '../support/wait.js'
-import { Ledger, type LaneWord, nowNs } from './ledger.js'
+import { isAlive, Ledger, type LaneWord, nowNs } from './ledger.js'
 
 export type Runtime = 'c' | 'node'
 
@@ -70,7 +70,7 @@ export class Crew implements AsyncDisposable {
   readonly #mutant: readonly string[]
   /** What a server holds that nobody has connected to. */
   readonly #empty = new Map<Runtime, Reading>()
-  #server: Program | undefined
+  #server: Pick<Program, 'pid' | 'end' | 'kill'> | undefined
   #runtime: Runtime
 
   private constructor({ directory, roles, server = 'c', mutant }: CrewOptions) {
@@ -95,7 +95,7 @@ export class Crew implements AsyncDisposable {
     return this.#runtime
   }
 
-  get server(): Program {
+  get server(): Pick<Program, 'pid' | 'end' | 'kill'> {
     if (this.#server === undefined) throw new Error('no server was started')
     return this.#server
   }
@@ -107,6 +107,28 @@ export class Crew implements AsyncDisposable {
     await server.line('ready')
     if (!this.#empty.has(runtime) && this.members.length === 0)
       this.#empty.set(runtime, await held({ pid: server.pid }))
+  }
+
+  /** A server in Node.js starts its successor and leaves; when it is done the one before has ended. */
+  async handOver(): Promise<void> {
+    const { pid } = this.server
+    process.kill(pid, 'SIGUSR2')
+    const next = (): number => this.ledger.server('pid')
+    await until('a successor', () => next() !== pid, STUCK_MS)
+    await until('the end of the server before', () => !isAlive(pid), STUCK_MS)
+    const server = next()
+    const end = async (): Promise<number> => {
+      await until('the end of the server', () => !isAlive(server), STUCK_MS)
+      return 0 // nobody but its parent, which has gone, could ask
+    }
+    this.#server = {
+      pid: server,
+      end,
+      kill: async (signal) => {
+        if (isAlive(server)) process.kill(server, signal ?? 'SIGKILL')
+        await end()
+      },
+    }
   }
 
   startMember(lane: number): void {
@@ -408,4 +430,19 @@ export async function restartOften(
     faults.push(...crew.faults())
   }
   return { server, knowledge, faults }
+}
+
+/** Has the server start its successor and leave, again and again: what was wrong, if something was. */
+export async function handOverOften(
+  crew: Crew,
+  rounds: number,
+  over: () => boolean = () => false,
+): Promise<string[]> {
+  const faults: string[] = []
+  for (let round = 0; round < rounds && faults.length === 0 && !over(); round++) {
+    await crew.handOver()
+    await crew.progress()
+    faults.push(...crew.faults())
+  }
+  return faults
 }

@@ -1,6 +1,14 @@
 // What the load programs write down about every message: test/programs/ledger.h in TypeScript, word for word. Node.js maps
 // no files; reads and writes at a place of the file are seen by those who map it, and outlive the process as well.
-import { closeSync, fstatSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 
 const HEAD_BYTES = 4096
 const LANE_BYTES = 1024
@@ -46,6 +54,7 @@ const laneWords = {
   goneNs: 21,
   goneWhy: 22,
   dispatched: 23,
+  refused: 24,
 } as const
 
 const LATENCY = 32
@@ -171,10 +180,25 @@ export function latencyUs(counts: readonly number[], part: number): number {
   return 0
 }
 
-/** Whoever leads may be killed, too: nobody goes on without it. */
-export function endWithParent(): void {
-  const parent = process.ppid
-  setInterval(() => process.ppid === parent || process.exit(1), 500).unref()
+/**
+ * Whoever leads may be killed, too: nobody goes on without it. The leader is the parent; a server that was started by the one
+ * before is told who it is.
+ *
+ * @returns the environment of a successor
+ */
+export function endWithParent(): NodeJS.ProcessEnv {
+  const leader = Number(process.env['COROIPC_TEST_LEADER'] ?? process.ppid)
+  setInterval(() => isAlive(leader) || process.exit(1), 500).unref()
+  return { ...process.env, COROIPC_TEST_LEADER: String(leader) }
+}
+
+/** Whether there is such a process, and it has not ended. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
 }
 
 // -- messages --------------------------------------------------------------------------------------

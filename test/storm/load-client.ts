@@ -98,7 +98,8 @@ async function connectAgain(): Promise<Connection | undefined> {
       return connection
     } catch (error) {
       const code = codeOf(error)
-      if (!ends.has(code) && !/CONNECT_REFUSED|RETRY/.test(code)) failed(code)
+      if (code === 'ERR_COROIPC_CONNECT_REFUSED') ledger.add(lane, 'refused')
+      else if (!ends.has(code) && code !== 'ERR_COROIPC_RETRY') failed(code)
       if (!told) ledger.set(lane, 'deathNs', nowNs())
       told = true
       await sleep(PAUSE_MS)

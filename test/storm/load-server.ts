@@ -1,6 +1,6 @@
 // test/programs/load-server.c in Node.js: load-server <name> <ledger>. The same services and request ids; what each
-// does is said there.
-import { type Connection, type Handlers, Server } from '@coroipc/ipcs'
+// does is said there. SIGUSR2 has it start its successor, hand the socket over, and leave in order.
+import { type Connection, handOver, type Handlers, inherited, Server } from '@coroipc/ipcs'
 import { endWithParent, Ledger, nowNs, readMessage, SMALL_BYTES, writeMessage } from './ledger.js'
 
 const [name = '', path = ''] = process.argv.slice(2)
@@ -15,7 +15,7 @@ interface Progress {
 }
 
 const ledger = Ledger.open(path)
-endWithParent()
+const env = endWithParent()
 
 function run(payload: Uint8Array, progress: Progress): void {
   const message = readMessage(payload)
@@ -108,11 +108,15 @@ function count(): void {
   ledger.setServer('turns', ledger.server('turns') + 1)
 }
 
-await server.listen(name)
+await server.listen(inherited(name) ?? name)
 count()
 const timer = setInterval(count, TURN_MS)
 process.once('SIGTERM', () => {
   clearInterval(timer)
   void server.close({ timeoutMs: 0 }).then(() => process.exit())
+})
+process.once('SIGUSR2', () => {
+  clearInterval(timer)
+  void handOver(server as Server, { env }).then(() => process.exit())
 })
 console.log('ready')

@@ -3,6 +3,7 @@
 //
 //   kills       random SIGKILLs under load       --count 10000
 //   restarts    of a server under load           --count 500
+//   hand-overs  hot restarts of it               --count 1000
 //   races       of two servers for a name        --count 1000
 //   connects    in a row; and --at-once 4096     --count 100000
 //   half-open   sockets of one user, while another one connects (as root)   --count 10000
@@ -19,6 +20,7 @@ import { Program } from '../support/program.js'
 import {
   Crew,
   eight,
+  handOverOften,
   killRandomly,
   type Knowledge,
   PROMISED_MS,
@@ -163,6 +165,20 @@ const storms: Record<string, (directory: string) => Promise<void>> = {
       late(knowledge),
       knowledge.all,
     )
+  },
+
+  async 'hand-overs'(directory) {
+    await using crew = await Crew.start({ directory, roles: eight, server: 'node' })
+    const rounds = count(1000)
+    const faults = await handOverOften(crew, rounds, over)
+    await ended(crew, faults)
+    const unsettled = [...crew.roles.keys()].map((lane) => crew.unsettled(lane)).filter(Boolean)
+    must(unsettled.length === 0, unsettled.join('; '))
+    must(crew.total('unknown') === 0, `${crew.total('unknown')} unknown`)
+    must(crew.total('refused') === 0, `${crew.total('refused')} connects refused`)
+    const connections = crew.total('epoch')
+    console.log(`${rounds} hot restarts, ${connections} connections`)
+    add('hand-overs', { rounds, connections, faults: faults.length, ...ledgerOf(crew) })
   },
 
   async races(directory) {

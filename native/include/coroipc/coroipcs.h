@@ -95,6 +95,11 @@ struct coroipcs_poll {
   void (*dispatch_destroy)(int fd, uint64_t cookie, void* context);
 };
 
+/* Memory of a kind that cannot always be had. TRY: ordinary memory will do where it cannot. DEMAND:
+ * coroipcs_create tries once and fails with NO_MEMORY or SYSTEM (coroipc_syscall: mlock, madvise);
+ * later, a connection that cannot have it is refused, a buffer not given, with NO_MEMORY. */
+enum coroipcs_wish { COROIPCS_WISH_NO = 0, COROIPCS_WISH_TRY = 1, COROIPCS_WISH_DEMAND = 2 };
+
 /* Zero in a limit means the default in brackets. Which code a limit produces:
  * docs/reference/limits. */
 struct coroipcs_options {
@@ -103,7 +108,10 @@ struct coroipcs_options {
   int wait;              /* enum coroipc_wait */
   int any_service;       /* 1: services that were not added are served as well (own selector) */
   int allow_unmapped;    /* 1: uid 65534 of another user namespace may ask authorize [0] */
-  int prefault;          /* 1: allocate and lock ring pages at connect */
+  int prefault;          /* 1: allocate ring pages at connect, lock them where that is allowed */
+  int lock;              /* enum coroipcs_wish: rings and segments stay in memory, mlock(2) */
+  int huge_pages;        /* enum coroipcs_wish: for segments of 2 MiB and more */
+  int accept_rows;       /* 1: COROIPC_KIND_ACCEPTED entries instead of connections [0] */
   int authorize_events;  /* 1: COROIPC_KIND_AUTHORIZE entries instead of the callback */
   uint32_t authorize_timeout_ms; /* [5000] silence refuses */
   uint32_t handshake_timeout_ms; /* [5000] */
@@ -152,6 +160,19 @@ COROIPC_API coroipc_status coroipcs_listen(struct coroipcs_server* server, const
 /* An inherited listening AF_UNIX SOCK_SEQPACKET fd; owned by the server afterwards. listen(2) is
  * called again, so that SO_PEERCRED of clients names this process. */
 COROIPC_API coroipc_status coroipcs_listen_fd(struct coroipcs_server* server, int fd);
+/* The same, of another process that called coroipcs_listen and hands the name over: `lock_fd` is
+ * the lock of its path (coroipcs_listen_fds), -1 if there is none. The name is this server's
+ * afterwards; so are the fds, also when it fails. */
+COROIPC_API coroipc_status coroipcs_listen_inherited(struct coroipcs_server* server, int fd,
+                                                     int lock_fd);
+/* fds[0]: the listening socket; fds[1]: the lock of its path, or -1. The server's own: for handing
+ * duplicates of them on. INVALID_ARGUMENT: it does not listen. */
+COROIPC_API coroipc_status coroipcs_listen_fds(const struct coroipcs_server* server, int fds[2]);
+/* As coroipcs_listen_stop, and leaves the name to whoever was handed it: nothing is unlinked. */
+COROIPC_API coroipc_status coroipcs_listen_leave(struct coroipcs_server* server);
+/* A connected socket that another server of this process has accepted (COROIPC_KIND_ACCEPTED): goes
+ * on as if this one had. The fd is the server's own, also when it fails. */
+COROIPC_API coroipc_status coroipcs_adopt(struct coroipcs_server* server, int fd);
 /* The path or "@name" that is listened on; valid until close. */
 COROIPC_API const char* coroipcs_address(const struct coroipcs_server* server);
 /* Stops listening and ends every connection with COROIPC_DISCONNECTED. Their

@@ -1,12 +1,18 @@
 /** A client that connects again, and never sends anything twice. Opt-in. */
-import type { Checks, IpcError } from '@coroipc/native'
+import type { Checks } from '@coroipc/native'
 import {
   abortSignal,
+  BufferPart,
   checkOptions,
   integer,
   invalidArgument,
+  IpcError,
   ipcError,
+  joined,
   milliseconds,
+  payloadBytes,
+  payloadLength,
+  SharedBuffer,
   Status,
   statusOf,
 } from '@coroipc/native'
@@ -66,6 +72,8 @@ const FINAL: readonly number[] = [
 ]
 
 interface Waiter {
+  /** Of the requests that wait the oldest goes first. */
+  readonly order: number
   readonly resolve: (connection: Connection) => void
   readonly reject: (error: Error) => void
 }
@@ -73,9 +81,10 @@ interface Waiter {
 /**
  * Keeps a connection to a server that may go away and come back.
  *
- * It never sends a request twice: one that was in flight when the server died is rejected with
+ * It never asks twice: a request that was in flight when the server died is rejected with
  * `ERR_COROIPC_UNKNOWN_OUTCOME`, and whether to ask again is the caller's decision. One that finds no
- * connection waits for the next, within its own deadline.
+ * connection waits for the next, within its own deadline; so does one of which it is known that the server has not read it
+ * (`sent: false`), because it left in order before it came to it.
  *
  * @example
  * const client = reconnecting('demo', { service: 7 })
@@ -89,6 +98,7 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
   readonly #pauseMsMax: number
   readonly #stop = new AbortController()
   readonly #waiters = new Set<Waiter>()
+  #order = 0
   #connection: Connection | undefined
   #final: IpcError | undefined
 
@@ -134,9 +144,13 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
           signal: this.#stop.signal,
         })
         pause = this.#pauseMs
+        const began = performance.now()
         const reason = await this.#serve(connection)
         if (this.closed) return
         isolated(() => this.emit('disconnect', reason))
+        // A server that left in order may have a successor by now. One that sends everybody away at once has to wait.
+        if (reason.code === 'ERR_COROIPC_DISCONNECTED' && performance.now() - began >= pause)
+          continue
       } catch (error) {
         if (this.closed) return
         const status = statusOf(error)
@@ -160,8 +174,9 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
       })
       this.#noteTakers(connection)
       isolated(() => this.emit('connect', connection))
-      for (const waiter of this.#waiters) waiter.resolve(connection)
+      const waiters = [...this.#waiters].sort((a, b) => a.order - b.order)
       this.#waiters.clear()
+      for (const waiter of waiters) waiter.resolve(connection)
     })
   }
 
@@ -199,11 +214,22 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
     readonly timeoutMs?: number | undefined
     readonly signal?: AbortSignal | undefined
   }): Promise<Connection> {
+    return this.#connected(this.#order++, undefined, options)
+  }
+
+  /** A connection that is not `over`, which has ended although its end is perhaps not told yet. */
+  #connected(
+    order: number,
+    over: Connection | undefined,
+    options:
+      | { readonly timeoutMs?: number | undefined; readonly signal?: AbortSignal | undefined }
+      | undefined,
+  ): Promise<Connection> {
     return new Promise((resolve, reject) => {
       checkOptions('options', options, waitChecks)
       const subject = 'connected'
       const { connection } = this
-      if (connection !== undefined) {
+      if (connection !== undefined && connection !== over) {
         resolve(connection)
         return
       }
@@ -218,6 +244,7 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
         this.#waiters.delete(waiter)
       }
       const waiter: Waiter = {
+        order,
         resolve: (found) => {
           settle()
           resolve(found)
@@ -251,16 +278,29 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
   request(id: number, payload?: RequestPayload, options?: RequestOptions): Promise<Outcome>
   async request(id: number, payload?: RequestPayload, options?: RequestOptions): Promise<Outcome> {
     if (options !== undefined) checkRequest(options)
-    const here = this.connection
-    if (here !== undefined) return here.request(id, payload, options)
     const timeoutMs = options?.timeoutMs ?? this.#options.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS
     const until = performance.now() + timeoutMs
-    const signal = options?.signal
-    const connection = await this.connected(
-      signal === undefined ? { timeoutMs } : { timeoutMs, signal },
-    )
-    const left = timeoutMs === Infinity ? Infinity : Math.max(1, until - performance.now())
-    return connection.request(id, payload, { ...options, timeoutMs: left })
+    const left = (): number =>
+      timeoutMs === Infinity ? Infinity : Math.max(1, until - performance.now())
+    // The caller's memory is the caller's again when this returns, and there may be another connection to send to.
+    const mine = ownPayload(payload)
+    const order = this.#order++
+    let here = this.connection
+    let over: Connection | undefined
+    let rest = options
+    for (;;) {
+      if (here === undefined) {
+        here = await this.#connected(order, over, { timeoutMs: left(), signal: options?.signal })
+        rest = { ...options, timeoutMs: left() }
+      }
+      try {
+        return await here.request(id, mine, rest)
+      } catch (error) {
+        if (this.closed || !isNeverHandedOver(error) || isBuffer(mine)) throw error
+      }
+      over = here
+      here = undefined
+    }
   }
 
   /** As `connection.send`; false also while there is no connection. */
@@ -352,6 +392,24 @@ export class Reconnecting extends EventEmitter<ReconnectingEvents> implements As
   #over(): IpcError {
     return this.#final ?? ipcError(Status.DISCONNECTED, { subject: 'reconnecting', sent: false })
   }
+}
+
+/** Whether a request ended with its connection and was not read by the server: asking the next one does nothing twice. */
+function isNeverHandedOver(error: unknown): boolean {
+  if (!IpcError.is(error) || error.sent !== false) return false
+  return error.code === 'ERR_COROIPC_DISCONNECTED' || error.code === 'ERR_COROIPC_PEER_DEAD'
+}
+
+/** Memory of one connection, which no other one can send. */
+function isBuffer(payload: RequestPayload): boolean {
+  return payload instanceof SharedBuffer || payload instanceof BufferPart
+}
+
+/** A copy, unless nobody can change it. What is no payload stays as it is: `request` says so. */
+function ownPayload(payload: RequestPayload): RequestPayload {
+  if (payload === undefined || typeof payload === 'string' || isBuffer(payload)) return payload
+  const bytes = payloadBytes(payload)
+  return bytes === undefined ? payload : joined(bytes, payloadLength(bytes))
 }
 
 function definedOnly(options: Record<string, unknown>): Record<string, unknown> {

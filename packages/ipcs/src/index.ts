@@ -41,6 +41,8 @@ export {
   type RecordQuestion,
 } from './inspection.js'
 export type { ConnectTrace, DispatchTrace, RequestTrace } from './diagnostics.js'
+export { handOver, type HandOverOptions } from './hand-over.js'
+export { inherited, type InheritedSocket } from './inherited.js'
 export { defaultLimits, type Limits } from './limits.js'
 export type { Log, LogWrite } from './log.js'
 export {
@@ -54,6 +56,7 @@ export {
 export type { InspectionDispatches, RecordingEnd } from './recorder.js'
 export type { Answer, AnswerPayload, FullAnswer, Request } from './request.js'
 export {
+  type CloseOptions,
   type Progress,
   Server,
   type ServerEvents,

@@ -272,6 +272,7 @@ const utf8 = new TextDecoder()
 /** Any question: which members it may have is what its checks say. */
 type Question = InspectedPage & InspectedTimes & RecordQuestion
 
+const noQuestion: Checks = {}
 const serverQuestion: Checks = { latencyBounds: statsChecks.latencyBounds as Check }
 const pageQuestion: Checks = {
   after: integer(0, Number.MAX_SAFE_INTEGER),

@@ -48,7 +48,7 @@ import { type FullAnswer, type Request, type RequestOwner, ServerRequest } from 
 import { RequestTraces } from './request-traces.js'
 import type { Mutex } from './mutex.js'
 import type { Recorder } from './recorder.js'
-import type { Handler, Service } from './service.js'
+import { type Handler, rateCode, type Service } from './service.js'
 
 /** Where an error came from, as far as it is known. */
 export interface ErrorSource<Context = unknown> {
@@ -121,6 +121,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   running = false
   /** `close()`: requests are answered RETRY. */
   closing = false
+  /** Somebody waits for what is being handled: `progress` is told. */
+  watched = false
   destroyed = false
   /** There while a tool records. */
   recorder: Recorder | undefined = undefined
@@ -776,7 +778,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (!request.awaited) return
     request.awaited = false
     this.awaited--
-    if (this.closing) this.#events.progress()
+    if (this.watched) this.#events.progress()
   }
 
   #finish(
@@ -882,6 +884,26 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
           )
       }
     }
+  }
+
+  /**
+   * Closing for a successor: no connection is read any more, and those that owe their client nothing end. True while some are
+   * left, or on their way in.
+   */
+  leave(): boolean {
+    const { handle } = this.loop
+    for (const connection of this.connections) {
+      if (connection === undefined || connection.closed) continue
+      const { unsentResponses, backlogMessages } = this.readStats(connection.number, false)
+      const handled = connection.pending.some((request) => request !== undefined)
+      if (handled || unsentResponses + backlogMessages > 0)
+        addon.rateLimit(handle, connection.number, rateCode(0))
+      else connection.disconnect()
+    }
+    return (
+      this.connections.some((each) => each?.closed === false) ||
+      this.readStats(-1, false).handshakesPending > 0
+    )
   }
 
   readStats(connection: number, clear: boolean): Stats {

@@ -1,5 +1,13 @@
 /** The server: listens under a name, lets clients in, and runs the handlers of its services. */
-import type { Checks, Credentials, LatencyStats, Stats, StatsOptions, Wait } from '@coroipc/native'
+import type {
+  Check,
+  Checks,
+  Credentials,
+  LatencyStats,
+  Stats,
+  StatsOptions,
+  Wait,
+} from '@coroipc/native'
 import {
   addon,
   boolean,
@@ -26,6 +34,7 @@ import { EventEmitter } from 'eventemitter3'
 import type { Connection } from './connection.js'
 import { errorChannel, logChannel } from './diagnostics.js'
 import { inspectChecks, Inspection, type InspectOptions } from './inspection.js'
+import { type InheritedSocket, listeningOn } from './inherited.js'
 import { defaultLimits, limitChecks, type Limits } from './limits.js'
 import { checkLog, levelName, type Log } from './log.js'
 import { Mutex } from './mutex.js'
@@ -72,13 +81,24 @@ export interface ServerOptions<Context = unknown> {
   readonly handshakeTimeoutMs?: number | undefined
   /** Ask `authorize` also about uid 65534, a user unknown to this namespace. Default false: refused. */
   readonly allowUnmapped?: boolean | undefined
-  /** Allocate and lock the ring pages of a connection when it is made. Default false. */
+  /** Allocate the ring pages of a connection when it is made, and lock them where limits let us. Default false. */
   readonly prefault?: boolean | undefined
   /**
    * Offers one service more, 65535 unless it says otherwise, which tells tools what this server does: its
    * services, connections and counters. `authorize` is asked who may connect to it. Default false.
    */
   readonly inspect?: boolean | InspectOptions | undefined
+  /**
+   * Keep rings and segments in memory, mlock(2): never swapped, never faulted in. `true` demands it: `new Server` throws
+   * where it cannot be had (`ulimit -l`, LimitMEMLOCK=), and a connection beyond the limit is refused with
+   * `ERR_COROIPC_NO_MEMORY`. `'try'`: as far as it goes. Default false.
+   */
+  readonly lock?: boolean | 'try' | undefined
+  /**
+   * Huge pages for segments of 2 MiB and more, that is for large messages and buffers: MADV_COLLAPSE, Linux 6.1, no pool to
+   * reserve. `true` demands them, `'try'` takes them where they can be had. Default false.
+   */
+  readonly hugePages?: boolean | 'try' | undefined
 }
 
 /** Events of a {@link Server}. */
@@ -105,8 +125,24 @@ export interface ServerStats extends Stats {
   readonly latency?: LatencyStats
 }
 
+/** What `server.close` takes. */
+export interface CloseOptions {
+  /** Time for requests that are being handled, `onDisconnect` promises and holds. Default 5000. */
+  readonly timeoutMs?: number | undefined
+  /** Leave the name to a successor, and every request that was not read. Default false. */
+  readonly handOver?: boolean | undefined
+}
+
 /** What `server.process` says: armed and safe to sleep on the fd, or there is more to do. */
 export type Progress = 'idle' | 'more'
+
+const wish: Check = (name, value) => {
+  if (typeof value !== 'boolean' && value !== 'try')
+    throw invalidArgument(name, "true, false or 'try'", value)
+}
+/** COROIPCS_WISH_*. */
+const wishCode = (value: boolean | 'try' | undefined): number =>
+  value === 'try' ? 1 : value === true ? 2 : 0
 
 const checks: Checks = {
   authorize: callable,
@@ -124,8 +160,12 @@ const checks: Checks = {
   inspect: (name, value) => {
     if (typeof value !== 'boolean') checkOptions(name, value, inspectChecks)
   },
+  lock: wish,
+  hugePages: wish,
 }
-const closeChecks: Checks = { timeoutMs: milliseconds }
+const closeChecks: Checks = { timeoutMs: milliseconds, handOver: boolean }
+const fdCheck = integer(0, 0x7fffffff)
+const socketChecks: Checks = { fd: fdCheck, lock: integer(-1, 0x7fffffff) }
 const runChecks: Checks = { timeoutMs: milliseconds }
 const processChecks = milliseconds
 const checkId = integer(0, ID_MAX)
@@ -199,6 +239,9 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
           anyService: options.select !== undefined,
           allowUnmapped: options.allowUnmapped ?? false,
           prefault: options.prefault ?? false,
+          lock: wishCode(options.lock),
+          hugePages: wishCode(options.hugePages),
+          acceptRows: false,
           authorizeTimeoutMs: options.authorizeTimeoutMs ?? 5000,
           handshakeTimeoutMs: options.handshakeTimeoutMs ?? 5000,
         },
@@ -342,21 +385,25 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
    *
    * @param name `'demo'`: /run/coroipc/demo if that is writable, else $XDG_RUNTIME_DIR/coroipc/demo;
    *   `'@demo'`: the abstract namespace; `'/a/b.sock'`: that path; `{ fd }`: an inherited listening
-   *   AF_UNIX SOCK_SEQPACKET socket, the server's own afterwards
+   *   AF_UNIX SOCK_SEQPACKET socket, the server's own afterwards; what `inherited` gives
    * @throws `ERR_COROIPC_ADDRESS_IN_USE` while another server lives there; `ERR_COROIPC_SYSTEM`;
    *   `ERR_COROIPC_INVALID_ARGUMENT`. A dead server's socket is replaced; what is no socket of ours
    *   is never unlinked.
    */
-  async listen(name: string | { readonly fd: number }): Promise<void> {
+  async listen(name: string | InheritedSocket): Promise<void> {
     this.#checkOpen('listen')
     if (this.#address !== undefined)
       throw invalidArgument('listen', 'a server that does not listen yet', this.#address, 'type')
     const { handle } = this.#core.loop
     let result: number
     if (typeof name === 'object' && name !== null) {
-      checkOptions('name', name, { fd: integer(0, 0x7fffffff) })
-      if (name.fd === undefined) throw invalidArgument('name.fd', 'an integer', name.fd)
-      result = addon.serverListenFd(handle, name.fd)
+      const { fd, lock } = name
+      checkOptions('name', name, socketChecks)
+      if (fd === undefined) throw invalidArgument('name.fd', 'an integer', fd)
+      result =
+        lock === undefined
+          ? addon.serverListenFd(handle, fd)
+          : addon.serverListenInherited(handle, fd, lock)
     } else {
       checkName(name, ', or { fd }')
       result = addon.serverListen(handle, name)
@@ -380,7 +427,16 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
       this.#tick.unref()
     }
     this.#log?.info({ address: this.#address }, 'listening')
+    if (typeof name === 'object') listeningOn(name)
     this.#guard(() => this.emit('listening'))
+  }
+
+  /** @internal What `handOver` gives to the next process. */
+  get listener(): { readonly address: string; readonly fd: number; readonly lock: number } {
+    if (this.#address === undefined)
+      throw invalidArgument('servers', 'servers that listen', this.#address, 'type')
+    const [fd, lock] = addon.serverListenFds(this.#core.loop.handle)
+    return { address: this.#address, fd, lock }
   }
 
   /** The connections that are open now, each once. */
@@ -429,30 +485,39 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
    * What is not done by then is let go. Never rejects; further calls return the same promise. A handler
    * that awaits it waits for itself, until the time is up.
    *
+   * With `handOver` nothing is answered RETRY: each client is disconnected as soon as nothing of it is being handled, and
+   * what it asks meanwhile stays unread, which its client knows as never handed over. For a server whose successor has
+   * the listening socket already, or will get it from systemd.
+   *
    * @param options.timeoutMs default 5000; 0 waits for nothing
+   * @param options.handOver somebody else has the name, or will: leave it. Default false
    */
-  close(options?: { readonly timeoutMs?: number | undefined }): Promise<void> {
+  close(options?: CloseOptions): Promise<void> {
     checkOptions('options', options, closeChecks)
-    this.#closing ??= this.#close(options?.timeoutMs ?? 5000)
+    this.#closing ??= this.#close(options?.timeoutMs ?? 5000, options?.handOver ?? false)
     return this.#closing
   }
 
-  async #close(timeoutMs: number): Promise<void> {
+  async #close(timeoutMs: number, handOver: boolean): Promise<void> {
     const core = this.#core
     const { handle } = core.loop
     const until = performance.now() + timeoutMs
     const left = (): number => until - performance.now()
-    core.closing = true
+    core.closing = !handOver
+    core.watched = true
     this.#stopping = true
     if (this.#address !== undefined) localServers.delete(this.#address)
     this.#address = undefined
-    addon.serverListenStop(handle)
+    if (handOver) addon.serverListenLeave(handle)
+    else addon.serverListenStop(handle)
     // A handler that closes its own server still answers.
     if (core.loop.inBatch) await new Promise(setImmediate)
-    while (core.awaited > 0 && left() > 0) {
+    const busy = handOver ? (): boolean => core.leave() : (): boolean => core.awaited > 0
+    while (busy() && left() > 0) {
       this.#pumpUnattached()
-      if (core.awaited > 0) await this.#nextProgress(Math.min(left(), 50))
+      if (busy()) await this.#nextProgress(Math.min(left(), handOver ? 5 : 50))
     }
+    core.closing = true
     core.loop.flush()
     addon.serverClose(handle)
     // Rows still come, through libuv, a loop that runs below us, or these turns.
