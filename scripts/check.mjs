@@ -1,4 +1,4 @@
-// `npm run check`: formatting, lint, types, clang-tidy. All of them run, so that one round shows everything.
+// `npm run check`: formatting, lint, types, API reports, clang-tidy. All of them run, so that one round shows everything.
 // With a name, only that one: `node scripts/check.mjs clang-format --write`.
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -26,6 +26,7 @@ const checks = {
   biome: () => run(bin('biome'), 'format'),
   oxlint: () => run(bin('oxlint'), '--type-aware'),
   types: () => run(process.execPath, 'scripts/build.mjs', 'ts'),
+  api: () => run(process.execPath, 'scripts/api.mjs', '--check'),
   'clang-format': () => {
     const sources = files('*.c', '*.cc', '*.h')
     const how = rest.includes('--write') ? ['-i'] : ['--dry-run', '-Werror']
