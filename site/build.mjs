@@ -47,7 +47,7 @@ function sourcesBelow(folder) {
   return folders
 }
 
-/** The comment that a source file begins with, as text; a blank comment line ends a paragraph. */
+/** The comment that a source file begins with, as Markdown: what is indented there is code. */
 function opening(source) {
   const lines = source.replace(/^#!.*\n/, '').split('\n')
   const end = lines.findIndex((line) => !line.startsWith('//'))
@@ -55,6 +55,8 @@ function opening(source) {
     .slice(0, end)
     .map((line) => line.replace(/^\/\/ ?/, ''))
     .join('\n')
+    .replace(/^(?! {2}).*$/gm, (line) => line.replaceAll('<', '&lt;'))
+    .replace(/^ {2}/gm, '    ')
     .trim()
 }
 
@@ -87,9 +89,7 @@ function examples() {
     const first = [main, ...files].find((file) => file !== undefined && opening(read(file)) !== '')
     const readme = files.find((file) => basename(file) === 'README.md')
     const sources = files.filter((file) => languages[extname(file)] !== undefined)
-    const about = readme
-      ? read(readme).replace(/^# .*\n/, '')
-      : `\`\`\`text\n${first ? opening(read(first)) : ''}\n\`\`\``
+    const about = readme ? read(readme).replace(/^# .*\n/, '') : first ? opening(read(first)) : ''
     const parts = sources.map((file) => `## ${relative(folder, file)}\n\n${code(file)}`)
     return {
       path: `${folder}.md`,
