@@ -143,3 +143,18 @@ t.test('links of the manual lead to files that exist', async (t) => {
     )
   }
 })
+
+t.test('the index by task leads to every page', async (t) => {
+  const index = 'docs/README.md'
+  const linked = new Set(
+    [...page(index).matchAll(/\]\(([^)#\s]+)/g)].map(([, link = '']) => join('docs', link)),
+  )
+  const pages = pagesBelow('docs').filter(
+    (path) =>
+      path !== index && !path.startsWith('docs/api/') && !path.startsWith('docs/decisions/'),
+  )
+  t.same(
+    pages.filter((path) => !linked.has(path)),
+    [],
+  )
+})
