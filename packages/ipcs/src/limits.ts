@@ -11,7 +11,7 @@ export interface Limits {
   readonly connections: number
   /** Connections of one uid. `ERR_COROIPC_LIMIT`. Default 1024. */
   readonly connectionsPerUid: number
-  /** Peers that have not been authorised yet; the oldest of the greediest uid goes. Default 64. */
+  /** Peers that have not sent their setup message; the oldest of the uid that has most goes. Default 64. */
   readonly handshakes: number
   /** Of one uid. `ERR_COROIPC_LIMIT`. Default 16. */
   readonly handshakesPerUid: number
