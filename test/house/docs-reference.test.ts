@@ -88,7 +88,7 @@ for (const name of packages) {
     const report = page(`docs/api/${name}.api.md`)
     const exported = [
       ...report.matchAll(/^export (?:declare |abstract )*(?:\w+) (\w+)/gm),
-      ...[...report.matchAll(/^export \{ (\w+) \}/gm)],
+      ...report.matchAll(/^export \{ (\w+) \}/gm),
     ].map(([, each = '']) => each)
     t.ok(exported.length > 0)
     t.same(

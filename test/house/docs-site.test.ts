@@ -59,3 +59,51 @@ t.test('its search finds pages by their text', { skip }, async (t) => {
   for (const words of ['Zero copy and trust', 'dispatchSync', 'pidfd'])
     t.ok(index.includes(words), words)
 })
+
+interface Page {
+  goto(url: string): Promise<unknown>
+  press(selector: string, key: string): Promise<void>
+  fill(selector: string, text: string): Promise<void>
+  waitForSelector(selector: string): Promise<unknown>
+  evaluate<T>(script: string): Promise<T>
+}
+interface Browser {
+  newPage(options: object): Promise<Page>
+  close(): Promise<void>
+}
+interface Playwright {
+  readonly chromium: { launch(options: object): Promise<Browser> }
+}
+
+t.test(
+  'a browser opens it as files: search, dark, and no wider than a telephone',
+  { skip },
+  async (t) => {
+    const name: string = 'playwright-core'
+    const playwright = (await import(name).catch(() => undefined)) as Playwright | undefined
+    const executablePath = '/usr/bin/chromium'
+    if (playwright === undefined || !existsSync(executablePath)) {
+      t.pass('looked at', { skip: `${name} or ${executablePath} is missing` })
+      return
+    }
+    const browser = await playwright.chromium.launch({ executablePath, args: ['--no-sandbox'] })
+    t.teardown(() => browser.close())
+    const viewport = { width: 390, height: 844 }
+    const pages = await Promise.all(
+      (['light', 'dark'] as const).map((colorScheme) => browser.newPage({ viewport, colorScheme })),
+    )
+    const backgrounds = new Set<string>()
+    for (const page of pages) {
+      for (const path of ['index.html', 'Reference/Limits.html', '_coroipc/ipcs/Server.html']) {
+        await page.goto(`file://${site}/${path}`)
+        t.equal(await page.evaluate('document.documentElement.scrollWidth'), viewport.width, path)
+      }
+      backgrounds.add(await page.evaluate('getComputedStyle(document.body).backgroundColor'))
+    }
+    t.equal(backgrounds.size, 2)
+    const [page] = pages as [Page]
+    await page.press('body', '/')
+    await page.fill('#tsd-search-input', 'backlogPolicy')
+    await page.waitForSelector('#tsd-search-results a[href*="ServiceOptions.html#backlogpolicy"]')
+  },
+)
