@@ -478,7 +478,8 @@ Status SendMessage(int socket, const void* bytes, size_t count, int fd, bool cre
                                (credentials ? CMSG_SPACE(sizeof(struct ucred)) : 0);
   if (control_bytes > 0) {
     message.msg_control = control;
-    message.msg_controllen = control_bytes;
+    // What type these lengths have differs between C libraries.
+    message.msg_controllen = static_cast<decltype(message.msg_controllen)>(control_bytes);
     struct cmsghdr* header = CMSG_FIRSTHDR(&message);
     if (fd >= 0) {
       header->cmsg_level = SOL_SOCKET;
