@@ -15,10 +15,8 @@
  *  - an *outbox* (bytes) and an *out table* (rows) for sending many small messages by one call;
  *  - `words`, an Int32Array shared with the native side: reading or writing one costs no call.
  */
-import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import { abiVersion, layout, statsNames } from './abi.generated.js'
+import { binaryError, loadBinary } from './binary.js'
 
 /** Int32 columns of one row, of received rows and out rows alike (struct coroipc_entry). */
 export const Row = {
@@ -418,32 +416,17 @@ export interface Addon {
 /** What the binary itself exports; the names of its counters come from the headers (abi.generated.ts). */
 type Binding = Omit<Addon, 'statsNames'> & { readonly statsWords: number }
 
-/** The binary that the package brought for this platform. */
-function prebuilt(): string {
-  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
-  const libc = header?.glibcVersionRuntime === undefined ? '-musl' : ''
-  return `../prebuilds/${process.platform}-${process.arch}${libc}/coroipc.node`
-}
-
 function load(): Addon {
-  const local = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
-  // A build of this clone goes first; which libc there is is asked only without one: it takes milliseconds.
-  const built = local('../build/Release/coroipc.node')
-  const path = existsSync(built) ? built : local(prebuilt())
-  if (!existsSync(path)) {
-    throw new Error(
-      `coroipc: there is no binary for ${process.platform}-${process.arch}: neither ${built} nor ${path}. In a clone of the repository \`npm run build\` makes it, and other programs install the packages by path out of that clone: tarballs of \`npm pack\` have none for now (docs/guide/getting-started.md)`,
-    )
-  }
-  const binding = createRequire(import.meta.url)(path) as Binding
+  const { path, binding } = loadBinary<Binding>()
   const { statsWords } = binding
   if (
     binding.abiVersion !== abiVersion ||
     binding.layout !== layout ||
     statsWords !== statsNames.length
   ) {
-    throw new Error(
-      `coroipc: ${path} is of another version (ABI ${binding.abiVersion}, layout ${binding.layout}; expected ${abiVersion}, ${layout}). In a clone of the repository, \`npm run build\` makes it anew`,
+    throw binaryError(
+      'ERR_COROIPC_BINARY_REFUSED',
+      `${path} is of another version (ABI ${binding.abiVersion}, layout ${binding.layout}; expected ${abiVersion}, ${layout})`,
     )
   }
   return Object.assign(binding, { statsNames })

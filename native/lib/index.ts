@@ -19,6 +19,7 @@ export {
   Row,
   Word,
 } from './addon.js'
+export { type BinaryErrorCode, binaryErrorCodes } from './binary.js'
 export { Encoded, type Encoder } from './encoded.js'
 export {
   type ErrorCode,

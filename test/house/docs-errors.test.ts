@@ -1,7 +1,7 @@
 // docs/reference/errors.md says of every code what the code's own tables say, and every page names only codes that exist.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { errorCodes, Status } from '@coroipc/native'
+import { binaryErrorCodes, errorCodes, Status } from '@coroipc/native'
 import t from 'tap'
 import { root } from '../support/paths.js'
 import { page, pagesBelow, tableRows } from './docs-blocks.js'
@@ -50,7 +50,7 @@ t.test('no page names a code that does not exist', async (t) => {
   const contract = readFileSync(join(root, 'packages/contract/src/error.ts'), 'utf8')
   const layer = [...contract.matchAll(/'(ERR_COROIPC_\w+)'/g)].map(([, code = '']) => code)
   t.ok(layer.length > 3)
-  const known = new Set<string>([...errorCodes, ...layer])
+  const known = new Set<string>([...errorCodes, ...binaryErrorCodes, ...layer])
   for (const path of ['README.md', ...pagesBelow('docs')]) {
     const named = [...page(path).matchAll(/\bERR_COROIPC_[A-Z]+(?:_[A-Z]+)*\b/g)].map(
       ([code]) => code,
