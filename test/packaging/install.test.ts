@@ -1,0 +1,191 @@
+// The tarballs of `npm run pack`, installed as a user would: into an empty folder, offline, with scripts blocked; then used by every
+// Node.js version and npm that is here.
+import { execFile, spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { root } from '../support/paths.js'
+
+const run = promisify(execFile)
+const target = `linux-${process.arch}`
+const matrix = join(root, 'test/matrix/node_modules')
+const node24 = join(matrix, 'node24/bin/node')
+const without24 = existsSync(node24) ? {} : { skip: 'not installed: npm ci, in test/matrix' }
+const work = mkdtempSync(join(tmpdir(), 'coroipc-pack-'))
+t.teardown(() => rmSync(work, { recursive: true, force: true }))
+
+const program = `const name = '@coroipc-pack-' + process.pid
+const server = new Server()
+server.addService({ id: 1, handlers: { 0: () => 'installed' } })
+await server.listen(name)
+const connection = await connect(name, { service: 1 })
+console.log(new TextDecoder().decode(await connection.request(0)))
+await connection.close()
+await server.close()`
+const asModule = `import { Server } from '@coroipc/ipcs'
+import { connect } from '@coroipc/ipcc'
+${program}`
+const asScript = `const { Server } = require('@coroipc/ipcs')
+const { connect } = require('@coroipc/ipcc')
+;(async () => {
+${program}
+})()`
+
+/** An npm of its own: nothing of the user's configuration or cache. */
+const clean = {
+  PATH: process.env.PATH,
+  HOME: work,
+  npm_config_userconfig: join(work, 'npmrc'),
+  npm_config_cache: join(work, 'cache'),
+  npm_config_update_notifier: 'false',
+}
+
+interface Tool {
+  readonly label: string
+  readonly node: string
+  readonly npm: string
+}
+
+/** Each Node.js version, and each npm with one that it knows: npm 12 asks for Node.js 22. */
+function tools(): Tool[] {
+  const own = spawnSync('npm', ['root', '--global'], { encoding: 'utf8' }).stdout.trim()
+  const npms = { 11: join(own, 'npm/bin/npm-cli.js'), 12: join(matrix, 'npm12/bin/npm-cli.js') }
+  return [
+    { label: 'Node.js 20, npm 11', node: process.execPath, npm: npms[11] },
+    { label: 'Node.js 22, npm 12', node: join(matrix, 'node22/bin/node'), npm: npms[12] },
+    { label: 'Node.js 24, npm 11', node: node24, npm: npms[11] },
+    { label: 'Node.js 26, npm 12', node: join(matrix, 'node26/bin/node'), npm: npms[12] },
+  ]
+}
+
+/** The tarballs of ours, and of what they depend on. */
+let tarballs: string[] = []
+
+function install({ node, npm }: Pick<Tool, 'node' | 'npm'>, folder: string): void {
+  mkdirSync(folder)
+  writeFileSync(join(folder, 'package.json'), '{ "private": true }')
+  const { status, stderr } = spawnSync(
+    node,
+    [npm, 'install', '--offline', '--ignore-scripts', '--no-audit', '--no-fund', ...tarballs],
+    // The shell that npm itself starts finds the same node.
+    {
+      cwd: folder,
+      env: { ...clean, PATH: `${dirname(node)}:${process.env.PATH}` },
+      encoding: 'utf8',
+    },
+  )
+  if (status !== 0) throw new Error(stderr)
+}
+
+t.test('npm run pack', async (t) => {
+  const out = join(work, 'tarballs')
+  await run(process.execPath, [join(root, 'scripts/pack.mjs'), '--target', target, '--out', out])
+  const { stdout } = await run(
+    'npm',
+    ['pack', '--json', '--pack-destination', out, join(root, 'node_modules/eventemitter3')],
+    { env: clean },
+  )
+  t.match(stdout, /eventemitter3/)
+  tarballs = readdirSync(out).map((name) => join(out, name))
+  for (const tarball of tarballs.filter((name) => basename(name).startsWith('coroipc-'))) {
+    const { stdout: listed } = await run('tar', ['tzf', tarball])
+    const files = listed.trim().split('\n')
+    for (const name of ['LICENSE', 'README.md', 'package.json', 'dist/index.js', 'dist/index.d.ts'])
+      t.ok(files.includes(`package/${name}`), `${tarball}: ${name}`)
+    t.same(
+      files.filter((name) => /node_modules|tsbuildinfo|\.o$|\/build\//.test(name)),
+      [],
+      'nothing that was only lying about',
+    )
+    const { stdout: text } = await run('tar', ['xzOf', tarball, 'package/package.json'])
+    const manifest = JSON.parse(text) as Record<string, unknown>
+    t.notOk(manifest['scripts'], 'no script of any kind')
+    t.notOk(manifest['devDependencies'])
+    t.equal(manifest['license'], 'BSD-3-Clause')
+  }
+})
+
+t.test('installed by each npm, used by each Node.js', async (t) => {
+  for (const [index, { label, node, npm }] of tools().entries()) {
+    const here = existsSync(node) && existsSync(npm)
+    const skip = here ? {} : { skip: 'not installed: npm ci, in test/matrix' }
+    await t.test(label, skip, async (t) => {
+      const folder = join(work, `program${index}`)
+      install({ node, npm }, folder)
+      writeFileSync(join(folder, 'program.mjs'), asModule)
+      writeFileSync(join(folder, 'program.cjs'), asScript)
+      for (const name of ['program.mjs', 'program.cjs']) {
+        const { stdout } = await run(node, [join(folder, name)])
+        t.equal(stdout, 'installed\n', name)
+      }
+    })
+  }
+})
+
+t.test('under the permission model', without24, async (t) => {
+  const folder = join(work, 'program0')
+  const start = async (...flags: string[]): Promise<string> =>
+    await run(node24, ['--permission', ...flags, join(folder, 'program.mjs')]).then(
+      ({ stdout }) => stdout,
+      ({ stderr }: { stderr: string }) => stderr,
+    )
+  const read = `--allow-fs-read=${folder}`
+  t.equal(await start('--allow-addons', read), 'installed\n')
+  t.match(await start(read), /ERR_COROIPC_BINARY_REFUSED/)
+  t.match(await start(read), /With --permission, Node.js loads addons with --allow-addons/)
+})
+
+t.test('what is missing is told', async (t) => {
+  const folder = join(work, 'program0')
+  const binary = join(folder, 'node_modules/@coroipc/native/prebuilds', target, 'coroipc.node')
+  const whole = readFileSync(binary)
+  t.teardown(() => writeFileSync(binary, whole))
+  const load = `import('@coroipc/ipcc').catch(({ code, message }) => console.log(code, message))`
+  const start = async (): Promise<string> =>
+    (await run(process.execPath, ['-e', load], { cwd: folder })).stdout
+  writeFileSync(binary, 'no library')
+  t.match(await start(), /^ERR_COROIPC_BINARY_REFUSED .*coroipc\.node could not be loaded/)
+  rmSync(binary)
+  const said = await start()
+  t.match(said, /^ERR_COROIPC_NO_BINARY .*no binary for linux-\w+: neither .*build\/Release/)
+  t.match(said, /node-gyp rebuild --directory .*@coroipc\/native/, 'and how to build it')
+})
+
+t.test('TypeScript finds the types', async (t) => {
+  const folder = join(work, 'program0')
+  mkdirSync(join(folder, 'node_modules/@types'), { recursive: true })
+  symlinkSync(join(root, 'node_modules/@types/node'), join(folder, 'node_modules/@types/node'))
+  for (const [source, wrong] of [
+    [asModule, false],
+    [`${asModule}\nconst address: number = server.address`, true],
+  ] as const) {
+    writeFileSync(join(folder, 'typed.mts'), source)
+    for (const [module, moduleResolution] of [
+      ['nodenext', 'nodenext'],
+      ['esnext', 'bundler'],
+    ] as const) {
+      const { status, stdout } = spawnSync(
+        process.execPath,
+        [
+          join(root, 'node_modules/typescript/bin/tsc'),
+          ...['--noEmit', '--strict', '--target', 'es2022', '--lib', 'es2023,esnext.disposable'],
+          ...['--types', 'node', '--module', module, '--moduleResolution', moduleResolution],
+          'typed.mts',
+        ],
+        { cwd: folder, encoding: 'utf8' },
+      )
+      t.equal(status !== 0, wrong, `${moduleResolution}: ${stdout}`)
+    }
+  }
+})
