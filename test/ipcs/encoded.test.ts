@@ -98,17 +98,21 @@ t.test('many at once, beyond the requests in flight, keep their bytes', async (t
   )
 })
 
-t.test('blocking calls', async (t) => {
-  await using peer = await Peer.open()
+/** A server of echoes in a process of its own. */
+async function servePeer(): Promise<{ peer: Peer; name: string }> {
+  const peer = await Peer.open()
   const name = freshName()
   await peer.run(async ({ ipcs, state }, name) => {
     state.server = new ipcs.Server()
-    state.server.addService({
-      id: 1,
-      handlers: { 0: (request: { payload: Uint8Array }) => request.payload },
-    })
+    const echo = (request: { payload: Uint8Array }): Uint8Array => request.payload
+    state.server.addService({ id: 1, handlers: { 0: echo } })
     await state.server.listen(name)
   }, name)
+  return { peer, name }
+}
+
+t.test('blocking calls', async (t) => {
+  const { peer, name } = await servePeer()
   const connection = await connect(name, { service: 1 })
   for (const count of COUNTS) {
     const values = numbers(count)
@@ -120,6 +124,29 @@ t.test('blocking calls', async (t) => {
     equal(t, lease.payload, values)
   }
   await connection.close()
+  await peer.end()
+})
+
+t.test('a callback that sends while a blocking call flushes does not spoil the call', async (t) => {
+  const dead = await servePeer()
+  const alive = await servePeer()
+  const gone = await connect(dead.name, { service: 1 })
+  const connection = await connect(alive.name, { service: 1 })
+  dead.peer.signal('SIGKILL')
+  // Its end is known below and not here: events come after this turn.
+  t.throws(() => gone.requestSync(0, 'x'))
+  t.equal(gone.closed, false)
+  let told = ''
+  gone.request(0, 'x', (error) => {
+    told = error?.code ?? ''
+    connection.send(0, 'y'.repeat(500))
+  })
+  equal(t, connection.requestSync(0, new Encoded(words, [1, 2, 3])), [1, 2, 3])
+  t.not(told, '', 'it was called by the flush')
+  await connection.close()
+  await gone.close()
+  await alive.peer.end()
+  await dead.peer.end()
 })
 
 t.test('an encoder that has its payload already gives that', async (t) => {
