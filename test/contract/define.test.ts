@@ -1,10 +1,13 @@
 // defineService and implement: what they refuse, by name; and what a contract tells tools.
 import { bytes, checked, type Definition, defineService, json } from '@coroipc/contract'
 import { implement } from '@coroipc/contract/server'
+import { connect } from '@coroipc/ipcc'
+import { inspection, Server } from '@coroipc/ipcs'
 import { toStandardJsonSchema } from '@valibot/to-json-schema'
 import t from 'tap'
 import * as v from 'valibot'
 import { z } from 'zod'
+import { freshName } from '../ipcc/harness.js'
 import { everything } from './contracts.js'
 
 t.test('what defineService refuses', async (t) => {
@@ -120,4 +123,40 @@ t.test('a contract is readable at run time, as JSON', async (t) => {
     properties: { n: { type: 'number' } },
   })
   t.same(defineService({ id: 1, codec: json() }).description, { requests: {}, dispatches: {} })
+})
+
+t.test('tools get the description from the server', async (t) => {
+  const service = defineService({
+    id: 7,
+    name: 'described',
+    requests: { a: { id: 3, request: z.string() } },
+  })
+  const server = new Server({ inspect: true })
+  server.addService(implement(service, { handlers: { a: () => {} } }))
+  const name = freshName()
+  await server.listen(name)
+  const connection = await connect(name, { service: inspection.service })
+  const asked = JSON.stringify({ service: 7 })
+  const answer = await connection.request(inspection.requests.describe, asked)
+  t.same(JSON.parse(Buffer.from(answer).toString()), {
+    service: 7,
+    description: service.description,
+  })
+  await connection.close()
+  await server.close()
+})
+
+t.test('a JSON Schema that is no JSON is left out', async (t) => {
+  const cycle: Record<string, unknown> = {}
+  cycle['self'] = cycle
+  const request = {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value: unknown) => ({ value }),
+      jsonSchema: { input: () => cycle, output: () => cycle },
+    },
+  } as const
+  const { description } = defineService({ id: 1, requests: { a: { id: 0, request } } })
+  t.same(description.requests, { 0: { name: 'a', codec: 'json' } })
 })

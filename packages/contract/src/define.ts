@@ -389,7 +389,9 @@ function jsonSchema(form: Form | undefined): JsonSchema | undefined {
     {}) as Partial<StandardJSONSchemaV1.Props>
   if (converter === undefined) return undefined
   try {
-    return converter.input({ target: 'draft-2020-12' })
+    // What is not JSON after all throws here, or gets lost: a server would refuse it.
+    const found = JSON.stringify(converter.input({ target: 'draft-2020-12' }))
+    return JSON.parse(found) as JsonSchema
   } catch {
     return undefined
   }
