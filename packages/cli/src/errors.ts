@@ -98,7 +98,10 @@ export function showError(output: Output, error: unknown): void {
     return
   }
   const code = codeOf(error)
-  const message = printable(error instanceof Error ? error.message : String(error))
+  const message = printable(error instanceof Error ? error.message : String(error)).replace(
+    /^coroipc: /, // the loader of the addon says it already
+    '',
+  )
   output.note(`coroipc: ${message}${code === undefined ? '' : ` (${code})`}`)
   if (error instanceof Error && error.cause instanceof Error) {
     const causeCode = codeOf(error.cause)

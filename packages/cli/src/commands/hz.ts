@@ -120,7 +120,8 @@ export const command: Command = {
     timeout: { type: 'string', value: 'MS', help: 'time to connect, and for each call (30000)' },
   },
   details: `One line a second, and a summary. The times are those of calls, from asking to the answer, and with dispatches the
-gaps between one and the next. With --json each second is one value, the last one has "total": true.
+gaps between one and the next; bytes are those of dispatches and answers. With --json each second is one
+value, the last one has "total": true.
 
 Examples:
   coroipc hz demo 7
