@@ -14,11 +14,11 @@ export interface ListeningSocket {
 const ACCEPTS = 0x10000
 const SEQPACKET = 5
 
-/** Where plain names are looked up, in this order. */
+/** Where plain names are looked up, in this order. As for the library a relative folder is none. */
 export function nameFolders(): string[] {
   const { COROIPC_RUNTIME_DIR: only, XDG_RUNTIME_DIR: own } = process.env
-  if (only !== undefined && only !== '') return [only]
-  return ['/run/coroipc', ...(own === undefined || own === '' ? [] : [`${own}/coroipc`])]
+  if (only !== undefined && only !== '') return only.startsWith('/') ? [only] : []
+  return ['/run/coroipc', ...(own?.startsWith('/') === true ? [`${own}/coroipc`] : [])]
 }
 
 /** All of this network namespace, each name once. */
