@@ -1,10 +1,20 @@
 // `coroipc doctor` where things are as they should be, and where they are not: limits, CPUs and folders are taken away.
 // `coroipc bench`: all of its rows, shortly.
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { featureCodes } from '@coroipc/native'
 import t from 'tap'
+import { until } from '../support/wait.js'
 import { command, coroipc, values } from './cli.js'
 
 interface Check {
@@ -34,6 +44,14 @@ t.test('where the other tests pass nothing fails, and the self test is real', as
     t.ok(checks.has(name), name)
   t.match(checks.get('addon')?.found, /\/coroipc\.node, ABI \d+$/)
   t.match(checks.get('calls to a server of another process')?.found, /^1,000 of 64 bytes: /)
+  const features = [...checks.values()].filter(({ section }) =>
+    section.startsWith('Kernel features'),
+  )
+  t.equal(
+    features.length,
+    Object.keys(featureCodes).length + 1,
+    'each feature of the header, and the addon',
+  )
   for (const { check, level, advice } of checks.values())
     t.equal(advice === undefined, level === 'ok', `${check}: advice only where something is wrong`)
 })
@@ -64,6 +82,55 @@ t.test('what is taken away is seen, with advice', async (t) => {
     t.match(checks.get(name)?.found, found)
     t.type(checks.get(name)?.advice, 'string')
   }
+})
+
+// As root: a control group of our own, of either version, in which doctor runs.
+const folderOf = (controller: string): string | undefined =>
+  ['/sys/fs/cgroup', `/sys/fs/cgroup/${controller}`]
+    .filter((folder) => existsSync(join(folder, 'cgroup.procs')))
+    .map((folder) => join(folder, `coroipc-test-${process.pid}`))[0]
+
+async function inGroup(
+  controller: string,
+  limits: Record<string, string>,
+): Promise<Map<string, Check> | string> {
+  const folder = folderOf(controller)
+  if (folder === undefined) return `no control groups for ${controller}`
+  try {
+    mkdirSync(folder)
+  } catch {
+    return 'not root, or control groups are read-only'
+  }
+  try {
+    for (const [file, value] of Object.entries(limits))
+      if (existsSync(join(folder, file))) writeFileSync(join(folder, file), value)
+    const enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+    const args = ['-c', enter, folder, ...command, 'doctor', '--json']
+    const { stdout } = spawnSync('sh', args, { encoding: 'utf8' })
+    return checksOf(stdout)
+  } finally {
+    await until('an empty group', () => {
+      try {
+        rmdirSync(folder)
+        return true
+      } catch {
+        return false
+      }
+    })
+  }
+}
+
+t.test('quotas of control groups are seen', async (t) => {
+  const cpu = await inGroup('cpu', { 'cpu.max': '150000 100000', 'cpu.cfs_quota_us': '150000' })
+  if (typeof cpu === 'string') t.pass('', { skip: cpu })
+  else {
+    t.equal(cpu.get('CPU quota')?.level, 'warn')
+    t.match(cpu.get('CPU quota')?.found, /^1\.5 CPUs/)
+  }
+  const bytes = `${200 << 20}`
+  const memory = await inGroup('memory', { 'memory.max': bytes, 'memory.limit_in_bytes': bytes })
+  if (typeof memory === 'string') t.pass('', { skip: memory })
+  else t.match(memory.get('memory limit')?.found, /^200 MiB, .* used/)
 })
 
 t.test('bench measures each of its rows', async (t) => {

@@ -2,42 +2,7 @@
 import { usableCpus } from '../cpus.js'
 import { bytesText, count } from '../output.js'
 import { type Check, ok, readNumber, readText, warn } from './check.js'
-
-/** This process' folder in the hierarchy of control groups; undefined where there is none to be seen. */
-function controlGroup(): string | undefined {
-  const line = /^0::(\/.*)$/m.exec(readText('/proc/self/cgroup') ?? '')?.[1]
-  if (line === undefined) return undefined
-  const own = `/sys/fs/cgroup${line === '/' ? '' : line}`
-  return readText(`${own}/cgroup.controllers`) === undefined ? undefined : own
-}
-
-/** The folder itself and those above it: a limit of any of them counts. */
-function lineage(group: string): string[] {
-  const folders: string[] = []
-  for (let at = group; at.startsWith('/sys/fs/cgroup'); at = at.slice(0, at.lastIndexOf('/')))
-    folders.push(at)
-  return folders
-}
-
-/** CPUs' worth of time that control groups allow; Infinity without a limit. */
-function cpuQuota(group: string): number {
-  return Math.min(
-    ...lineage(group).map((folder) => {
-      const [quota = 'max', period = ''] = (readText(`${folder}/cpu.max`) ?? '').split(' ')
-      return /^\d+$/.test(quota) ? Number(quota) / Number(period) : Infinity
-    }),
-  )
-}
-
-/** The tightest memory limit, and what is used of it. */
-function memoryLimit(group: string): { max: number; used: number } {
-  let tightest = { max: Infinity, used: 0 }
-  for (const folder of lineage(group)) {
-    const max = readNumber(`${folder}/memory.max`) ?? Infinity
-    if (max < tightest.max) tightest = { max, used: readNumber(`${folder}/memory.current`) ?? 0 }
-  }
-  return tightest
-}
+import { cpuQuota, memoryLimit } from './control-group.js'
 
 export function cpus(): Check[] {
   const usable = usableCpus().length
@@ -50,9 +15,8 @@ export function cpus(): Check[] {
           'give the processes a second CPU (taskset, cpuset of the container); with one, wait: "sleep" changes nothing',
         ),
   ]
-  const group = controlGroup()
-  if (group === undefined) return checks
-  const quota = cpuQuota(group)
+  const quota = cpuQuota()
+  if (quota === undefined) return checks
   if (quota === Infinity) checks.push(ok('CPU quota', 'none'))
   else if (quota >= 2) checks.push(ok('CPU quota', `${quota.toFixed(1)} CPUs`))
   else
@@ -60,7 +24,7 @@ export function cpus(): Check[] {
       warn(
         'CPU quota',
         `${quota.toFixed(1)} CPUs: looking uses it up, and then both sides stand still together`,
-        "wait: 'sleep' at server and clients, or a larger cpu.max (docker --cpus, CPUQuota= of systemd)",
+        "wait: 'sleep' at server and clients, or a larger quota (docker --cpus, CPUQuota= of systemd)",
       ),
     )
   return checks
@@ -142,16 +106,20 @@ export function memory(): Check[] {
           ),
     )
   }
-  const group = controlGroup()
-  if (group !== undefined) {
-    const { max, used } = memoryLimit(group)
+  const limit = memoryLimit()
+  if (limit !== undefined) {
+    const { max, used } = limit
     if (max === Infinity) checks.push(ok('memory limit', 'none'))
     else {
       const found = `${bytesText(max)}, ${bytesText(used)} used; rings count for who touches them first`
       checks.push(
         max - used >= 128 << 20
           ? ok('memory limit', found)
-          : warn('memory limit', found, 'a larger memory.max, or smaller `limits` of the server'),
+          : warn(
+              'memory limit',
+              found,
+              'a larger limit (docker --memory, MemoryMax= of systemd), or smaller `limits` of the server',
+            ),
       )
     }
   }

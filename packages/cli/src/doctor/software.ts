@@ -29,8 +29,10 @@ function loadedFrom(): string {
   return line?.slice(line.indexOf('/')) ?? 'loaded'
 }
 
+type Feature = keyof typeof Native.featureCodes
+
 /** The names of the features as people know them; whether anything works without; what to do. */
-const features: Readonly<Record<string, readonly [name: string, advice: string]>> = {
+const features: Readonly<Record<Feature, readonly [name: string, advice: string]>> = {
   memfd: [
     'memfd',
     'a filter of system calls (seccomp) forbids memfd_create(2): allow it for this container',
@@ -76,7 +78,7 @@ const features: Readonly<Record<string, readonly [name: string, advice: string]>
 }
 
 /** What nothing works without: the first seven of `enum coroipc_feature`. */
-const required = new Set([
+const required = new Set<Feature>([
   'memfd',
   'seals',
   'sockets',
@@ -100,9 +102,10 @@ export async function addonAndFeatures(): Promise<Check[]> {
     return [fail('addon', message.split('\n')[0] ?? '', advice)]
   }
   const { abiVersion, addon, featureCodes } = native
-  const tried = Object.entries(featureCodes).map(([name, code]): Check => {
-    const [title, advice] = features[name] ?? [name, '']
-    const error = addon.featureTry(code)
+  const names = Object.keys(featureCodes) as Feature[]
+  const tried = names.map((name): Check => {
+    const [title, advice] = features[name]
+    const error = addon.featureTry(featureCodes[name])
     if (error === 0) return ok(title, 'works')
     return (required.has(name) ? fail : warn)(title, getSystemErrorName(-error), advice)
   })
