@@ -9,6 +9,7 @@
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { listeningSockets, nameFolders } from './sockets.js'
 
 /** A name that a server listens on, or did. */
 export interface Found {
@@ -24,37 +25,12 @@ export interface Found {
   readonly dead: boolean
 }
 
-/** The folders of plain names, in the order in which they are looked through. */
-export function runtimeFolders(): string[] {
-  const { COROIPC_RUNTIME_DIR: only, XDG_RUNTIME_DIR: own } = process.env
-  if (only !== undefined && only !== '') return only.startsWith('/') ? [only] : []
-  return ['/run/coroipc', ...(own?.startsWith('/') === true ? [`${own}/coroipc`] : [])]
-}
-
 function attempt<Result>(call: () => Result): Result | undefined {
   try {
     return call()
   } catch {
     return undefined // gone meanwhile, or another user's
   }
-}
-
-// /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path
-const LISTENS = 0x10000
-const SEQPACKET = 5
-
-/** Listening SOCK_SEQPACKET sockets: inode by path or `@name`. */
-function listening(): Map<string, number> {
-  const found = new Map<string, number>()
-  const text = attempt(() => readFileSync('/proc/net/unix', 'latin1')) ?? ''
-  for (const line of text.split('\n')) {
-    const [, flags, type, inode, path] =
-      /^\w+: \w+ \w+ (\w+) (\w+) \w+ +(\d+) (.+)$/.exec(line) ?? []
-    if (path === undefined) continue
-    if ((Number.parseInt(flags as string, 16) & LISTENS) === 0) continue
-    if (Number.parseInt(type as string, 16) === SEQPACKET) found.set(path, Number(inode))
-  }
-  return found
 }
 
 /** Which of these sockets each process holds. */
@@ -105,13 +81,13 @@ let users: Map<number, string> | undefined
 
 /** The servers that can be found, in the order of their names. */
 export function findServers(): Found[] {
-  const sockets = listening()
+  const sockets = new Map(listeningSockets().map(({ address, inode }) => [address, inode]))
   const pidsOf = holders(new Set(sockets.values()))
   const processUid = (pid: number): number | undefined =>
     attempt(() => statSync(`/proc/${pid}`).uid)
   const found: Found[] = []
   const seen = new Set<string>()
-  for (const folder of runtimeFolders()) {
+  for (const folder of nameFolders()) {
     for (const name of attempt(() => readdirSync(folder)) ?? []) {
       const address = join(folder, name)
       const file = attempt(() => statSync(address))

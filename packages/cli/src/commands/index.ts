@@ -11,10 +11,10 @@ type Load = () => Promise<{ readonly command: Command }>
 /** In the order of the help. */
 export const commands: Readonly<Record<string, Load>> = {
   list: () => import('./list.js'),
+  describe: () => import('./describe.js'),
   top: () => import('./top.js'),
   record: () => import('./record.js'),
   replay: () => import('./replay.js'),
-  describe: () => import('./describe.js'),
   call: () => import('./call.js'),
   listen: () => import('./listen.js'),
   hz: () => import('./hz.js'),

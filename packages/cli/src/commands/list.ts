@@ -72,8 +72,8 @@ export const command: Command = {
     ...inspectorOptions,
   },
   details: `Looks through the runtime folders ($COROIPC_RUNTIME_DIR alone if that is set, else /run/coroipc and
-$XDG_RUNTIME_DIR/coroipc), and through all listening sockets whose process has coroipc loaded. Of other users' processes only root
-can see that.
+$XDG_RUNTIME_DIR/coroipc), and through all listening sockets whose process has coroipc loaded. Of other users'
+processes only root can see that.
 
 Services and connections are told by servers with \`new Server({ inspect: true })\` that let this user ask.
 
