@@ -59,7 +59,9 @@ class Live implements Disposable {
     stop.addEventListener('abort', () => this.#sleep.abort())
     while (!stop.aborted) {
       if (!this.#paused) {
-        this.#snapshot = await this.#watch.look()
+        const snapshot = await this.#watch.look()
+        // Paused meanwhile: what is on the screen stays.
+        if (!this.#paused || this.#snapshot === undefined) this.#snapshot = snapshot
         this.#draw()
       }
       this.#sleep = new AbortController()

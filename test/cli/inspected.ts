@@ -1,0 +1,76 @@
+// Servers that tell tools what they do, in processes of their own.
+import { Peer } from '../support/peer.js'
+
+/** Services 7 `texts`, described, and 9, which is not. `step`: how far its counting request counts. */
+export async function serveInspected(name: string, step = 1): Promise<Peer> {
+  const peer = await Peer.open()
+  await peer.run(
+    async ({ ipcs, state }, name, step) => {
+      let count = 0
+      const server = new ipcs.Server({
+        inspect: { record: true, recordBytes: 2000 },
+        latency: true,
+      })
+      server.on('error', () => {})
+      server.addService({
+        id: 7,
+        description: {
+          name: 'texts',
+          version: '1.2',
+          summary: 'text into text\u001b[2J',
+          requests: {
+            0: {
+              name: 'upper',
+              summary: 'in capitals',
+              codec: 'json',
+              request: {
+                type: 'object',
+                properties: { text: { type: 'string' }, times: { type: 'integer' } },
+                required: ['text'],
+              },
+              response: { type: 'array', items: { anyOf: [{ type: 'string' }, { type: 'null' }] } },
+            },
+            4: { name: 'note', codec: 'utf8', oneWay: true },
+          },
+          dispatches: { 5: { name: 'tick', codec: 'json', payload: { type: 'number' } } },
+        },
+        handlers: {
+          0: (request) => request.payload,
+          1: () => ({ status: 3, payload: `${(count += step)}` }),
+          2: () => {
+            throw new Error('on purpose')
+          },
+          3: (request, connection) => {
+            connection.dispatch(request.payload, { id: 5 })
+          },
+          4: () => undefined,
+        },
+      })
+      server.addService({ id: 9, handlers: { 0: (request) => request.payload } })
+      await server.listen(name)
+      state.server = server
+    },
+    name,
+    step,
+  )
+  return peer
+}
+
+/** A client in a process of its own: calls service `service` of `name` again and again, `each` at a time. */
+export async function burden(name: string, service: number, each: number): Promise<Peer> {
+  const peer = await Peer.open()
+  await peer.run(
+    async ({ ipcc, state }, name, service, each) => {
+      const connection = await ipcc.connect(name, { service })
+      state.connection = connection
+      setInterval(() => {
+        for (let left = each; left > 0; left--)
+          connection.request(0, 'x'.repeat(100)).catch(() => {})
+      }, 10)
+    },
+    name,
+    service,
+    each,
+  )
+  return peer
+}
