@@ -66,6 +66,15 @@ t.test('services and requests by name; what they are called is told by the serve
   t.match(request.stderr, "did you mean 'get'?")
 })
 
+t.test('an inspection that was moved is found where it is said to be', async (t) => {
+  const moved = newName()
+  await using away = await serve(moved, { service: 9 })
+  t.notOk(away.exited)
+  t.equal((await coroipc(['call', moved, 'cache', 'get'])).code, 2)
+  const args = ['call', moved, 'cache', 'get', '--json', '2', '--inspection', '9']
+  t.equal((await coroipc(args)).stdout, '2\n')
+})
+
 t.test('a server that tells nothing is asked by number', async (t) => {
   const silent = newName()
   await using unnamed = await serve(silent)

@@ -57,7 +57,11 @@ export function values(stdout: string): Record<string, unknown>[] {
 }
 
 /** A server in another process: service 7, with a description for tools if `inspect`, where it is called `service`. */
-export async function serve(name: string, inspect = false, service = 'cache'): Promise<Peer> {
+export async function serve(
+  name: string,
+  inspect: boolean | { service: number } = false,
+  service = 'cache',
+): Promise<Peer> {
   const peer = await Peer.open()
   await peer.run(
     async ({ ipcs, state }, name, inspect, service) => {

@@ -2,17 +2,17 @@
  * What a server tells about its services: names for numbers, codecs for payloads. It does so where it has the option
  * `inspect`, by an ordinary service; who may ask is its `authorize`'s decision.
  */
-import type { Connection } from '@coroipc/ipcc'
-import type {
-  DispatchDescription,
-  InspectedDescription,
-  InspectedServices,
-  RequestDescription,
-  ServiceDescription,
-} from '@coroipc/ipcs'
-import { connectTo } from './client.js'
-import { ID_MAX, UsageError } from './command.js'
+import type { DispatchDescription, RequestDescription, ServiceDescription } from '@coroipc/ipcs'
+import { ID_MAX, integerOption, type Option, UsageError, type Values } from './command.js'
+import type { Inspector } from './inspector.js'
 import { didYouMean } from './near.js'
+
+/** The option of commands that look names up. */
+export const inspectionOption: Option = {
+  type: 'string',
+  value: 'SERVICE',
+  help: 'the service that tells names and codecs, if the server moved it (65535)',
+}
 
 /** Answers of a server that says nothing about itself, or not to us. */
 const silent = new Set([
@@ -21,6 +21,17 @@ const silent = new Set([
   'ERR_COROIPC_REFUSED',
   'ERR_COROIPC_NO_HANDLER',
 ])
+
+/** What comes of it, or undefined where the server says nothing. */
+async function unlessSilent<Result>(asked: Promise<Result>): Promise<Result | undefined> {
+  try {
+    return await asked
+  } catch (error) {
+    const { code, cause } = error as { code?: string; cause?: { code?: string } }
+    if (silent.has(code ?? cause?.code ?? '')) return undefined
+    throw error
+  }
+}
 
 const isNumber = (text: string): boolean => /^\d+$/.test(text)
 
@@ -37,59 +48,34 @@ export interface FoundService {
 }
 
 export class Directory implements AsyncDisposable {
-  readonly #connection: Connection | undefined
+  readonly #inspector: Inspector | undefined
 
-  private constructor(connection: Connection | undefined) {
-    this.#connection = connection
+  private constructor(inspector: Inspector | undefined) {
+    this.#inspector = inspector
   }
 
   /** Of a server that tells nothing it knows nothing. @throws as `connect`, when there is no server */
-  static async open(name: string, timeoutMs: number | undefined): Promise<Directory> {
+  static async open(name: string, timeoutMs = 30_000, service?: number): Promise<Directory> {
+    // Loaded here: help and completion need no addon.
+    const { Inspector } = await import('./inspector.js')
     const { inspection } = await import('@coroipc/ipcs')
-    try {
-      return new Directory(await connectTo(name, inspection.service, timeoutMs))
-    } catch (error) {
-      if (silent.has((error as { code?: string }).code ?? '')) return new Directory(undefined)
-      throw error
-    }
-  }
-
-  /** The answer to a question; undefined if there is none for us. */
-  async #ask<Answer>(id: number, question: object): Promise<Answer | undefined> {
-    try {
-      const answer = await this.#connection?.request(id, JSON.stringify(question))
-      return answer === undefined
-        ? undefined
-        : (JSON.parse(new TextDecoder().decode(answer)) as Answer)
-    } catch (error) {
-      if (silent.has((error as { code?: string }).code ?? '')) return undefined
-      throw error
-    }
+    const choice = { service: service ?? inspection.service, timeoutMs }
+    return new Directory(await unlessSilent(Inspector.open(name, choice)))
   }
 
   /** The services that have names, as `[name, id]`. */
   async services(): Promise<[string, number][]> {
-    const { inspection } = await import('@coroipc/ipcs')
-    const found: [string, number][] = []
-    let page: InspectedServices | undefined
-    do {
-      page = await this.#ask<InspectedServices>(inspection.requests.services, {
-        after: page?.next, // left out of the JSON at first
-      })
-      for (const { id, name, inspection: own } of page?.services ?? [])
-        if (name !== undefined && own !== true) found.push([name, id])
-    } while (page?.next !== undefined)
-    return found
+    const all = this.#inspector && (await unlessSilent(this.#inspector.services()))
+    return (all ?? []).flatMap(({ id, name, inspection: own }) =>
+      name === undefined || own === true ? [] : [[name, id] as [string, number]],
+    )
   }
 
   /** A service by number or name. @throws UsageError for a name that nobody knows */
   async service(text: string): Promise<FoundService> {
     const id = isNumber(text) ? number('SERVICE', text) : await this.#named(text)
-    const { inspection } = await import('@coroipc/ipcs')
-    const answer = await this.#ask<InspectedDescription>(inspection.requests.describe, {
-      service: id,
-    })
-    return { id, description: answer?.description }
+    const description = this.#inspector && (await unlessSilent(this.#inspector.description(id)))
+    return { id, description }
   }
 
   async #named(text: string): Promise<number> {
@@ -97,7 +83,7 @@ export class Directory implements AsyncDisposable {
     const id = services.get(text)
     if (id !== undefined) return id
     const why =
-      this.#connection === undefined
+      this.#inspector === undefined
         ? 'this server tells no names (its option `inspect`): give the number'
         : `no service is called so${didYouMean(text, services.keys())}`
     throw new UsageError(
@@ -106,17 +92,22 @@ export class Directory implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#connection?.close()
+    await this.#inspector?.close()
   }
 }
 
-/** One service of a server, by number or name. @throws as `connect`; UsageError for a name that nobody knows */
+/**
+ * One service of a server, by number or name; `values` has the options of the command.
+ * @throws as `connect`; UsageError for a name that nobody knows
+ */
 export async function describedService(
   name: string,
   service: string,
   timeoutMs: number | undefined,
+  values: Values,
 ): Promise<FoundService> {
-  await using directory = await Directory.open(name, timeoutMs)
+  const inspection = integerOption(values, 'inspection', 0, ID_MAX)
+  await using directory = await Directory.open(name, timeoutMs, inspection)
   return await directory.service(service)
 }
 

@@ -23,7 +23,7 @@ import {
   UsageError,
   type Values,
 } from '../command.js'
-import { describedService, findRequest } from '../directory.js'
+import { describedService, findRequest, inspectionOption } from '../directory.js'
 import { spreadText } from '../distribution.js'
 import { count, isPrintable, jsonText, type Output, printable } from '../output.js'
 
@@ -95,7 +95,7 @@ async function find(
 ): Promise<Target> {
   const given = textOption(values, 'codec')
   const oneWay = flag(values, 'one-way')
-  const { id: service, description } = await describedService(name, serviceText, timeoutMs)
+  const { id: service, description } = await describedService(name, serviceText, timeoutMs, values)
   const { id, description: request } = findRequest(idText, description)
   // JSON that was given says that JSON is meant, unless the server knows better.
   const assumed = values['json'] === undefined ? undefined : 'json'
@@ -144,6 +144,7 @@ export const command: Command = {
       choices: ['auto', 'text', 'json', 'hex', 'raw'],
     },
     timeout: { type: 'string', value: 'MS', help: 'time to connect, and for each call (30000)' },
+    inspection: inspectionOption,
     repeat: {
       type: 'string',
       value: 'N',

@@ -3,7 +3,7 @@ import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import type { Connection } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
 import { type Command, flag, ID_MAX, integerOption, timeoutOption, UsageError } from '../command.js'
-import { describedService, findRequest } from '../directory.js'
+import { describedService, findRequest, inspectionOption } from '../directory.js'
 import { Distribution, type Spread, spreadText } from '../distribution.js'
 import { bytesText, count, durationText } from '../output.js'
 
@@ -118,6 +118,7 @@ export const command: Command = {
     size: { type: 'string', value: 'BYTES', help: 'bytes of each request (0)' },
     sync: { type: 'boolean', help: 'by blocking calls' },
     timeout: { type: 'string', value: 'MS', help: 'time to connect, and for each call (30000)' },
+    inspection: inspectionOption,
   },
   details: `One line a second, and a summary. The times are those of calls, from asking to the answer, and with dispatches the
 gaps between one and the next; bytes are those of dispatches and answers. With --json each second is one
@@ -139,7 +140,12 @@ Examples:
       throw new UsageError('--sync has one request on its way, not --in-flight')
 
     const timeoutMs = timeoutOption(values, 'timeout')
-    const { id: service, description } = await describedService(name, serviceText, timeoutMs)
+    const { id: service, description } = await describedService(
+      name,
+      serviceText,
+      timeoutMs,
+      values,
+    )
     const id = idText === undefined ? undefined : findRequest(idText, description).id
     const interrupted = interruption()
     const stop = new AbortController()

@@ -4,7 +4,7 @@ import type { Message } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
 import { type Codec, codecNames, findCodec, hexDump, readable } from '../codec.js'
 import { type Command, ID_MAX, integerOption, textOption, timeoutOption } from '../command.js'
-import { describedService, findDispatch } from '../directory.js'
+import { describedService, findDispatch, inspectionOption } from '../directory.js'
 import { isPrintable, jsonText, type Output, printable } from '../output.js'
 
 /** What is known of a dispatch. */
@@ -44,6 +44,7 @@ export const command: Command = {
     id: { type: 'string', value: 'ID', help: 'only dispatches of this id, or name' },
     codec: { type: 'string', value: 'NAME', help: 'how payloads are read', choices: codecNames },
     timeout: { type: 'string', value: 'MS', help: 'time to connect (30000)' },
+    inspection: inspectionOption,
   },
   details: `Each line is the time of arrival, the id and the payload; bytes that are no text are dumped. Ctrl-C ends it in
 order, with exit code 0. Who reads slowly slows down nobody: the server's backlog policy for this connection applies.
@@ -58,7 +59,12 @@ Examples:
     const timeoutMs = timeoutOption(values, 'timeout')
     const given = textOption(values, 'codec')
     const idText = textOption(values, 'id')
-    const { id: service, description } = await describedService(name, serviceText, timeoutMs)
+    const { id: service, description } = await describedService(
+      name,
+      serviceText,
+      timeoutMs,
+      values,
+    )
     const only = idText === undefined ? undefined : findDispatch(idText, description).id
     const known = new Map<number, Known>()
     const lookUp = async (id: number): Promise<Known> => {
