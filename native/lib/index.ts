@@ -1,5 +1,12 @@
 /** What our own packages may import; nobody else should. */
-export { abiVersion, featureCodes, limits, policyCodes, priorityCodes, Status } from './abi.generated.js'
+export {
+  abiVersion,
+  featureCodes,
+  limits,
+  policyCodes,
+  priorityCodes,
+  Status,
+} from './abi.generated.js'
 export {
   type Addon,
   addon,
