@@ -72,6 +72,16 @@ t.test('one that does not let this user ask', async (t) => {
   t.match(await listed(name), [{ state: 'denied', pid: server.pid }])
 })
 
+t.test('one that is stopped does not hold up the others', async (t) => {
+  const name = newName()
+  const server = await serveInspected(name)
+  server.signal('SIGSTOP')
+  const rows = await listed(name, '--timeout', '100')
+  server.signal('SIGCONT')
+  t.match(rows, [{ state: 'unreachable', pid: server.pid, note: /does not answer/ }])
+  await server.end()
+})
+
 t.test('a dead socket is shown when it is asked for, other files never', async (t) => {
   const server = await serveInspected('short-lived')
   await server.kill()

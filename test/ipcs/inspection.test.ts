@@ -14,6 +14,7 @@ import {
 } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
+import { Peer } from '../support/peer.js'
 
 interface Answers {
   server: InspectedServer
@@ -287,6 +288,29 @@ t.test('a selector that serves everything is not asked about it', async (t) => {
     { id: 12, registered: false, connections: 1 },
     { id: 65535, registered: true },
   ])
+})
+
+t.test('a server that blocks its thread answers as well', async (t) => {
+  await using peer = await Peer.open()
+  const name = freshName()
+  await peer.run(async ({ ipcs, state }, name) => {
+    const server = new ipcs.Server({ inspect: { record: true }, poll: ipcs.blockingPoll() })
+    server.addService({ id: 7, handlers: { 0: (request) => request.payload } })
+    await server.listen(name)
+    state.server = server
+  }, name)
+  peer.start(({ state }) => state.server.run())
+  await using asking = await tool(name)
+  const recorded: number[] = []
+  asking.on('dispatch', ({ id }) => void recorded.push(id))
+  await asking.request(inspection.requests.record)
+  await using client = await connect(name, { service: 7 })
+  await client.request(0, 'abc')
+  t.match(await ask(asking, 'server'), { pid: peer.pid, options: { poll: 'blocking' } })
+  t.match((await ask(asking, 'connections', { service: 7 })).connections, [{ id: client.id }])
+  const { connected, request, answer } = inspection.dispatches
+  await until(() => recorded.length === 3)
+  t.strictSame(recorded, [connected, request, answer])
 })
 
 t.test('wrong options', (t) => {

@@ -27,10 +27,13 @@ export const inspectorOptions: Options = {
 }
 
 /** What these options say. @throws UsageError */
-export function inspectorChoice(values: Values): { service: number; timeoutMs: number } {
+export function inspectorChoice(
+  values: Values,
+  timeoutMs = 5000,
+): { service: number; timeoutMs: number } {
   return {
     service: integerOption(values, 'inspection', 0, ID_MAX) ?? inspection.service,
-    timeoutMs: integerOption(values, 'timeout', 1, 0x7fffffff) ?? 5000,
+    timeoutMs: integerOption(values, 'timeout', 1, 0x7fffffff) ?? timeoutMs,
   }
 }
 

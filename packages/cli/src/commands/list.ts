@@ -22,6 +22,9 @@ interface Listed {
   readonly note?: string | undefined
 }
 
+/** One that is stopped must not hold up the list of all others. */
+const TIMEOUT_MS = 1000
+
 async function look(found: Found, choice: { service: number; timeoutMs: number }): Promise<Listed> {
   const { name, address, uid, dead } = found
   const [pid] = found.pids
@@ -54,6 +57,8 @@ async function look(found: Found, choice: { service: number; timeoutMs: number }
         state: 'dead',
         note: 'dead: nobody listens, the next server of this name replaces it',
       }
+    if (IpcError.is(error, 'ERR_COROIPC_TIMED_OUT'))
+      return { ...known, state: 'unreachable', note: 'does not answer: stopped, or busy' }
     const { code, message } = error as { code?: string; message: string }
     return { ...known, state: dead ? 'dead' : 'unreachable', note: code ?? message }
   }
@@ -70,6 +75,7 @@ export const command: Command = {
   options: {
     dead: { type: 'boolean', help: 'those too that left their socket behind when they died' },
     ...inspectorOptions,
+    timeout: { type: 'string', value: 'MS', help: 'time that each server has to answer (1000)' },
   },
   details: `Looks through the runtime folders ($COROIPC_RUNTIME_DIR alone if that is set, else /run/coroipc and
 $XDG_RUNTIME_DIR/coroipc), and through all listening sockets whose process has coroipc loaded. Of other users'
@@ -82,7 +88,7 @@ Examples:
   coroipc list --json | jq -r 'select(.connections > 0).name'`,
 
   async run({ values, output }) {
-    const choice = inspectorChoice(values)
+    const choice = inspectorChoice(values, TIMEOUT_MS)
     const all = await Promise.all(findServers().map((found) => look(found, choice)))
     const listed = all.filter(({ state }) => flag(values, 'dead') || state !== 'dead')
     if (output.json) {
