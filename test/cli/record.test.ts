@@ -110,6 +110,8 @@ t.test('everything with its time, text as text', async (t) => {
 t.test('of one service; of one connection by the beginning of its id', async (t) => {
   const lines = await recorded(join(directory, 'nine.jsonl'), 1, '--service', '9')
   t.equal(lines[0]?.['service'], 9)
+  const named = await coroipc(['record', name, '-o', '-', '--service', 'text'])
+  t.match(named, { code: 1, stderr: /did you mean 'texts'/ })
   t.equal(lines.filter((each) => each['kind'] === 'request').length, 5)
   const id = await client.run(async ({ ipcc, state }, name) => {
     state.kept = await ipcc.connect(name, { service: 7 })
@@ -117,7 +119,7 @@ t.test('of one service; of one connection by the beginning of its id', async (t)
     return state.kept.id as string
   }, name)
   const one = join(directory, 'one.jsonl')
-  const args = ['--connection', id.slice(0, 8), '-n', '9', '--json']
+  const args = ['--connection', id.slice(0, 8), '--service', 'texts', '-n', '9', '--json']
   const { code, stdout } = await coroipc(['record', name, '-o', one, ...args])
   t.equal(code, 0)
   t.match(values(stdout), [{ file: one, recorded: 9, lost: 0 }])

@@ -13,8 +13,9 @@ import {
   type ServiceDescription,
 } from '@coroipc/ipcs'
 import { connectTo } from './client.js'
-import { Exit, ID_MAX, integerOption, type Options, type Values } from './command.js'
+import { Exit, ID_MAX, integerOption, type Options, UsageError, type Values } from './command.js'
 import { CommandError } from './errors.js'
+import { didYouMean } from './near.js'
 
 /** The options of every command that asks the inspection. */
 export const inspectorOptions: Options = {
@@ -35,6 +36,23 @@ export function inspectorChoice(
     service: integerOption(values, 'inspection', 0, ID_MAX) ?? inspection.service,
     timeoutMs: integerOption(values, 'timeout', 1, 0x7fffffff) ?? timeoutMs,
   }
+}
+
+/** The service of this number or name. @throws CommandError */
+export function serviceNamed(
+  services: readonly InspectedService[],
+  word: string,
+): InspectedService {
+  const isNumber = /^\d+$/.test(word)
+  if (isNumber && Number(word) > ID_MAX)
+    throw new UsageError(`SERVICE: expected a name or a number up to ${ID_MAX}, got '${word}'`)
+  const found = services.find(({ id, name }) => (isNumber ? id === Number(word) : name === word))
+  if (found !== undefined) return found
+  const names = services.flatMap(({ name }) => (name === undefined ? [] : [name]))
+  throw new CommandError(
+    `there is no service '${word}'${didYouMean(word, names)}`,
+    `it has ${services.map(({ id }) => id).join(', ')}`,
+  )
 }
 
 /** Larger pages are fewer questions, but make a server that has thousands of connections busy for longer. */

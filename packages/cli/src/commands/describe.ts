@@ -1,29 +1,9 @@
 /** `coroipc describe`: what a server offers, in its own words. */
 import type { InspectedService, ServiceDescription } from '@coroipc/ipcs'
-import { type Command, ID_MAX, UsageError } from '../command.js'
-import { CommandError } from '../errors.js'
-import { Inspector, inspectorChoice, inspectorOptions } from '../inspector.js'
-import { didYouMean } from '../near.js'
+import type { Command } from '../command.js'
+import { Inspector, inspectorChoice, inspectorOptions, serviceNamed } from '../inspector.js'
 import { type Column, type Output, printable } from '../output.js'
 import { schemaText } from '../schema.js'
-
-/** The services that were meant: by number or name; all if there is no word. @throws CommandError */
-function chosen(
-  services: readonly InspectedService[],
-  word: string | undefined,
-): InspectedService[] {
-  if (word === undefined) return services.filter((each) => each.inspection !== true)
-  const id = /^\d+$/.test(word) ? Number(word) : -1
-  if (id > ID_MAX)
-    throw new UsageError(`SERVICE: expected a name or a number up to ${ID_MAX}, got '${word}'`)
-  const found = services.filter((each) => each.id === id || each.name === word)
-  if (found.length > 0) return found
-  const names = services.flatMap(({ name }) => (name === undefined ? [] : [name]))
-  throw new CommandError(
-    `there is no service '${word}'${didYouMean(word, names)}`,
-    `it has ${services.map((each) => each.id).join(', ')}`,
-  )
-}
 
 /** A table of what has ids; columns in which nothing stands are left out. */
 function idTable(
@@ -110,7 +90,11 @@ Examples:
   async run({ values, positionals, output }) {
     const [name = '', word] = positionals
     await using inspector = await Inspector.open(name, inspectorChoice(values))
-    const services = chosen(await inspector.services(), word)
+    const all = await inspector.services()
+    const services =
+      word === undefined
+        ? all.filter((each) => each.inspection !== true)
+        : [serviceNamed(all, word)]
     let first = true
     for (const service of services) {
       const { id, described } = service

@@ -11,9 +11,9 @@ import {
   type RecordQuestion,
 } from '@coroipc/ipcs'
 import { interruption } from '../client.js'
-import { type Command, Exit, ID_MAX, integerOption, textOption, UsageError } from '../command.js'
+import { type Command, Exit, integerOption, textOption, UsageError } from '../command.js'
 import { CommandError } from '../errors.js'
-import { Inspector, inspectorChoice, inspectorOptions } from '../inspector.js'
+import { Inspector, inspectorChoice, inspectorOptions, serviceNamed } from '../inspector.js'
 import { count } from '../output.js'
 import { FORMAT, type Header, type Line, lineOf } from '../recording/format.js'
 
@@ -90,7 +90,11 @@ export const command: Command = {
       value: 'ID',
       help: 'one connection: its id, the beginning of it, or its number (all)',
     },
-    service: { type: 'string', value: 'N', help: 'connections of one service (all)' },
+    service: {
+      type: 'string',
+      value: 'SERVICE',
+      help: 'connections of one service, by number or name (all)',
+    },
     seconds: { type: 'string', short: 's', value: 'S', help: 'end after so long (Ctrl-C)' },
     count: { type: 'string', short: 'n', value: 'N', help: 'end after so many messages' },
     'payload-bytes': {
@@ -115,7 +119,6 @@ Examples:
       throw new UsageError('--output is missing: a file, or - for standard output')
     const seconds = integerOption(values, 'seconds', 1, 1e6)
     const most = integerOption(values, 'count', 1, 1e12) ?? Infinity
-    const service = integerOption(values, 'service', 0, ID_MAX)
     const payloadBytes = integerOption(values, 'payload-bytes', 0, 1 << 30)
     const word = textOption(values, 'connection')
     const stop = interruption()
@@ -127,6 +130,11 @@ Examples:
     const server = await inspector.server()
     const connection =
       word === undefined ? undefined : chosen(await inspector.connections(), word).id
+    const serviceWord = textOption(values, 'service')
+    const service =
+      serviceWord === undefined
+        ? undefined
+        : serviceNamed(await inspector.services(), serviceWord).id
     const sink = new Sink(file)
     await sink.opened()
     const messages = tool.dispatches()
