@@ -13,6 +13,7 @@ export const commands: Readonly<Record<string, Load>> = {
   list: () => import('./list.js'),
   describe: () => import('./describe.js'),
   top: () => import('./top.js'),
+  inspect: () => import('./inspect.js'),
   record: () => import('./record.js'),
   replay: () => import('./replay.js'),
   call: () => import('./call.js'),
