@@ -1,12 +1,13 @@
 // A server and its clients under load, in C and in Node.js, some of which are killed: who notices how soon, what the ledger
 // says about every message, and what is still held afterwards. The tests of this folder and `npm run storm` use it.
 import { join } from 'node:path'
+import { isAlive } from '../support/alive.js'
 import { held, mapped, type Reading } from '../support/gauge.js'
 import { built } from '../support/paths.js'
 import { Program } from '../support/program.js'
 import { freshName } from '../support/runtime.js'
 import { sleep, until } from '../support/wait.js'
-import { isAlive, Ledger, type LaneWord, nowNs } from './ledger.js'
+import { Ledger, type LaneWord, nowNs } from './ledger.js'
 
 export type Runtime = 'c' | 'node'
 

@@ -1,14 +1,7 @@
 // What the load programs write down about every message: test/programs/ledger.h in TypeScript, word for word. Node.js maps
 // no files; reads and writes at a place of the file are seen by those who map it, and outlive the process as well.
-import {
-  closeSync,
-  fstatSync,
-  openSync,
-  readFileSync,
-  readSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import { isAlive } from '../support/alive.js'
 
 const HEAD_BYTES = 4096
 const LANE_BYTES = 1024
@@ -190,15 +183,6 @@ export function endWithParent(): NodeJS.ProcessEnv {
   const leader = Number(process.env['COROIPC_TEST_LEADER'] ?? process.ppid)
   setInterval(() => isAlive(leader) || process.exit(1), 500).unref()
   return { ...process.env, COROIPC_TEST_LEADER: String(leader) }
-}
-
-/** Whether there is such a process, and it has not ended. */
-export function isAlive(pid: number): boolean {
-  try {
-    return !/^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
-  } catch {
-    return false
-  }
 }
 
 // -- messages --------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ export type {
   ServerDemand,
 } from './options.js'
 export type { Answer, Callback, Outcome } from './pending.js'
+export { type Probe, probe, type ProbeOptions } from './probe.js'
 export {
   Reconnecting,
   type ReconnectingEvents,

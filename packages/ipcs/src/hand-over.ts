@@ -39,7 +39,8 @@ const checks: Checks = {
   command: text,
   args: (name, value) => {
     if (!Array.isArray(value)) throw invalidArgument(name, 'a list of strings', value)
-    for (const [at, each] of value.entries()) text(`${name}[${at}]`, each)
+    for (const [at, each] of value.entries())
+      if (typeof each !== 'string') throw invalidArgument(`${name}[${at}]`, 'a string', each)
   },
   env: anything,
   cwd: text,

@@ -57,12 +57,15 @@ export type { InspectionDispatches, RecordingEnd } from './recorder.js'
 export type { Answer, AnswerPayload, FullAnswer, Request } from './request.js'
 export {
   type CloseOptions,
+  type Health,
   type Progress,
   Server,
   type ServerEvents,
   type ServerOptions,
   type ServerStats,
 } from './server.js'
+export { shard, type ShardOptions, type Shards, type ShardsEvents } from './shard.js'
+export { type ShardSocket, shardSocket } from './shard-socket.js'
 export type { ErrorSource } from './server-loop.js'
 export type {
   Admission,

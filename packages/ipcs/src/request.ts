@@ -155,7 +155,7 @@ export class ServerRequest<Context> implements Request<Context> {
    * it is a part of a short round trip. Called at the latest when the request outlives its handler's return.
    */
   noteReceived(): void {
-    if (this.received === 0 && this.#timeoutMs !== 0) this.received = performance.now()
+    if (this.received === 0) this.received = performance.now()
   }
 
   get signal(): AbortSignal {

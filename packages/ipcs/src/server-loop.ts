@@ -81,6 +81,8 @@ export interface LoopEvents<Context> {
   error(error: IpcError, source: ErrorSource<Context>): void
   /** The native side says something; levels as in pino. */
   log(level: number, text: string): void
+  /** A socket was accepted for somebody else: only with `acceptRows`. The receiver's own. */
+  accepted?(fd: number): void
   /** A connection's resources were given back, or a request was answered: a closing server looks. */
   progress(): void
 }
@@ -253,6 +255,9 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         return
       case Kind.drain:
         if (connection !== undefined && !connection.closed) connection.drained()
+        return
+      case Kind.accepted:
+        this.#events.accepted?.(table[at + Row.argument] as number)
         return
       default:
     }
@@ -884,6 +889,16 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
           )
       }
     }
+  }
+
+  /** How long the oldest of the requests waits whose handler has returned without an answer; 0: none does. */
+  oldestMs(): number {
+    let oldest = Infinity
+    for (const connection of this.connections)
+      for (const request of connection?.pending ?? [])
+        if (request !== undefined && request.received !== 0)
+          oldest = Math.min(oldest, request.received)
+    return oldest === Infinity ? 0 : performance.now() - oldest
   }
 
   /**

@@ -1,4 +1,5 @@
 /** The server: listens under a name, lets clients in, and runs the handlers of its services. */
+import { closeSync } from 'node:fs'
 import type {
   Check,
   Checks,
@@ -12,7 +13,6 @@ import {
   addon,
   boolean,
   callable,
-  checkName,
   checkOptions,
   integer,
   invalidArgument,
@@ -35,12 +35,14 @@ import type { Connection } from './connection.js'
 import { errorChannel, logChannel } from './diagnostics.js'
 import { inspectChecks, Inspection, type InspectOptions } from './inspection.js'
 import { type InheritedSocket, listeningOn } from './inherited.js'
+import { listenNatively } from './listening.js'
 import { defaultLimits, limitChecks, type Limits } from './limits.js'
 import { checkLog, levelName, type Log } from './log.js'
 import { Mutex } from './mutex.js'
 import { type BuiltInPoll, checkPoll, type Poll, uvPoll } from './poll.js'
 import { type ErrorSource, isolated, ServerLoop } from './server-loop.js'
 import { type Handler, ID_MAX, rateCode, Service, type ServiceOptions } from './service.js'
+import { ShardSocket } from './shard-socket.js'
 
 /** What `new Server` takes; all of it may be left out. */
 export interface ServerOptions<Context = unknown> {
@@ -125,6 +127,26 @@ export interface ServerStats extends Stats {
   readonly latency?: LatencyStats
 }
 
+/** How a server is: what `server.health` says. */
+export interface Health {
+  /** Before `listen`; listening; between `close` and its end; closed. */
+  readonly state: 'starting' | 'serving' | 'draining' | 'closed'
+  /** Clients that are connected. */
+  readonly connections: number
+  /** Clients that are on their way in. */
+  readonly handshakesPending: number
+  /** Requests without an answer. */
+  readonly inFlight: number
+  /** Milliseconds since the oldest of them was given to its handler, as far as a handler has returned; 0: there is none. */
+  readonly oldestRequestMs: number
+  /** Answers that found no room: clients that do not read. */
+  readonly unsentResponses: number
+  /** Dispatches that found no room. */
+  readonly backlogMessages: number
+  /** Part of the time that this thread was busy since the last call, 0 to 1. A thread that is asked late was blocked. */
+  readonly loopUtilization: number
+}
+
 /** What `server.close` takes. */
 export interface CloseOptions {
   /** Time for requests that are being handled, `onDisconnect` promises and holds. Default 5000. */
@@ -164,8 +186,6 @@ const checks: Checks = {
   hugePages: wish,
 }
 const closeChecks: Checks = { timeoutMs: milliseconds, handOver: boolean }
-const fdCheck = integer(0, 0x7fffffff)
-const socketChecks: Checks = { fd: fdCheck, lock: integer(-1, 0x7fffffff) }
 const runChecks: Checks = { timeoutMs: milliseconds }
 const processChecks = milliseconds
 const checkId = integer(0, ID_MAX)
@@ -194,6 +214,8 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   readonly #mutex: Mutex | undefined
   readonly #inspection: Inspection<Context> | undefined
   #address: string | undefined
+  #shard: ReturnType<ShardSocket['listen']> | undefined
+  #utilization = performance.eventLoopUtilization()
   #attached = false
   #refed = true
   #running = false
@@ -269,11 +291,13 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
             'client connected',
           )
           this.#inspection?.connected(connection)
+          this.#countShard()
           this.#guard(() => this.emit('connection', connection))
         },
         disconnect: (connection, reason) => {
           this.#log?.debug({ connection: connection.id, code: reason.code }, 'client gone')
           this.#inspection?.disconnected(connection)
+          this.#countShard()
           this.#guard(() => this.emit('disconnect', connection, reason))
         },
         denied: ({ pid, uid, gid }, service) =>
@@ -385,34 +409,34 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
    *
    * @param name `'demo'`: /run/coroipc/demo if that is writable, else $XDG_RUNTIME_DIR/coroipc/demo;
    *   `'@demo'`: the abstract namespace; `'/a/b.sock'`: that path; `{ fd }`: an inherited listening
-   *   AF_UNIX SOCK_SEQPACKET socket, the server's own afterwards; what `inherited` gives
+   *   AF_UNIX SOCK_SEQPACKET socket, the server's own afterwards; what `inherited` gives, and
+   *   in a worker of `shard` what `shardSocket` gives
    * @throws `ERR_COROIPC_ADDRESS_IN_USE` while another server lives there; `ERR_COROIPC_SYSTEM`;
    *   `ERR_COROIPC_INVALID_ARGUMENT`. A dead server's socket is replaced; what is no socket of ours
    *   is never unlinked.
    */
-  async listen(name: string | InheritedSocket): Promise<void> {
+  async listen(name: string | InheritedSocket | ShardSocket): Promise<void> {
     this.#checkOpen('listen')
     if (this.#address !== undefined)
       throw invalidArgument('listen', 'a server that does not listen yet', this.#address, 'type')
     const { handle } = this.#core.loop
-    let result: number
-    if (typeof name === 'object' && name !== null) {
-      const { fd, lock } = name
-      checkOptions('name', name, socketChecks)
-      if (fd === undefined) throw invalidArgument('name.fd', 'an integer', fd)
-      result =
-        lock === undefined
-          ? addon.serverListenFd(handle, fd)
-          : addon.serverListenInherited(handle, fd, lock)
+    if (name instanceof ShardSocket) {
+      this.#address = name.address
+      this.#shard = name.listen({
+        adopt: (fd) => {
+          if (this.#core.destroyed) closeSync(fd)
+          else addon.serverAdopt(handle, fd)
+        },
+        close: (options) => this.close(options),
+      })
     } else {
-      checkName(name, ', or { fd }')
-      result = addon.serverListen(handle, name)
+      const result = listenNatively(handle, name)
+      if (result < 0) {
+        if (typeof name === 'string') throw nameError(result, name, `listen '${name}'`)
+        throw nameError(result, name.fd, `listen { fd: ${name.fd} }`)
+      }
+      this.#address = addon.serverAddress(handle)
     }
-    if (result < 0) {
-      if (typeof name === 'string') throw nameError(result, name, `listen '${name}'`)
-      throw nameError(result, name.fd, `listen { fd: ${name.fd} }`)
-    }
-    this.#address = addon.serverAddress(handle)
     localServers.add(this.#address)
     this.#inspection?.listening()
     if ('kind' in this.#poll) {
@@ -427,7 +451,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
       this.#tick.unref()
     }
     this.#log?.info({ address: this.#address }, 'listening')
-    if (typeof name === 'object') listeningOn(name)
+    if (typeof name === 'object' && !(name instanceof ShardSocket)) listeningOn(name)
     this.#guard(() => this.emit('listening'))
   }
 
@@ -454,6 +478,34 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     const stats = this.#core.readStats(-1, clear)
     const { latency } = this.#core
     return latency === undefined ? stats : { ...stats, latency: latency.read(options) }
+  }
+
+  /**
+   * How the server is, in any state: for a probe, or a metric. Reads counters that are kept anyway. That it answers at all says
+   * that the thread is not blocked: ask from outside, by `probe` of `@coroipc/ipcc` or `coroipc health`.
+   */
+  health(): Health {
+    const core = this.#core
+    const utilization = performance.eventLoopUtilization()
+    const since = performance.eventLoopUtilization(utilization, this.#utilization)
+    this.#utilization = utilization
+    const stats = core.destroyed ? undefined : core.readStats(-1, false)
+    const state =
+      this.#closing === undefined
+        ? this.#address === undefined
+          ? 'starting'
+          : 'serving'
+        : 'draining'
+    return {
+      state: core.destroyed ? 'closed' : state,
+      connections: stats?.connections ?? 0,
+      handshakesPending: stats?.handshakesPending ?? 0,
+      inFlight: stats?.inFlight ?? 0,
+      oldestRequestMs: core.destroyed ? 0 : core.oldestMs(),
+      unsentResponses: stats?.unsentResponses ?? 0,
+      backlogMessages: stats?.backlogMessages ?? 0,
+      loopUtilization: since.utilization,
+    }
   }
 
   /**
@@ -533,6 +585,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     clearImmediate(this.#turn)
     if (this.#attached) addon.detach(handle)
     core.destroy()
+    this.#shard?.closed()
     this.#log?.info({}, 'closed')
     this.#guard(() => this.emit('close'))
   }
@@ -676,6 +729,11 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   /** Ends `run` after the current batch. */
   stop(): void {
     this.#stopping = true
+  }
+
+  /** Whoever accepts for this worker gives the next socket to the one with the fewest. */
+  #countShard(): void {
+    this.#shard?.connections(this.#core.readStats(-1, false).connections)
   }
 
   #checkOpen(subject: string): void {

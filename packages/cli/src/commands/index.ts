@@ -14,6 +14,7 @@ export const commands: Readonly<Record<string, Load>> = {
   describe: () => import('./describe.js'),
   top: () => import('./top.js'),
   inspect: () => import('./inspect.js'),
+  health: () => import('./health.js'),
   record: () => import('./record.js'),
   replay: () => import('./replay.js'),
   call: () => import('./call.js'),
