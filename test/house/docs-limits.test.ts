@@ -57,7 +57,17 @@ t.test('the C options are the same, with the same defaults', async (t) => {
     if (inHeader !== undefined) t.equal(number(inHeader), number(value), `default of ${field}`)
   }
   const names = documented.map(([, field]) => field)
-  const switches = ['struct_bytes', 'threads', 'wait', 'any_service', 'allow_unmapped', 'prefault']
+  const switches = [
+    'struct_bytes',
+    'threads',
+    'wait',
+    'any_service',
+    'allow_unmapped',
+    'prefault',
+    'lock',
+    'huge_pages',
+    'accept_rows',
+  ]
   t.same(
     [...serverFields.keys()].filter(
       (field) => ![...names, ...switches, 'authorize_events'].includes(field),

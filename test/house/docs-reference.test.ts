@@ -61,9 +61,14 @@ const subjects: [string, string, string][] = [
   ['contract.md', 'packages/contract/src/codec.ts', 'Codec'],
   ['contract.md', 'packages/contract/src/client.ts', 'ClientOptions'],
   ['contract.md', 'packages/contract/src/error.ts', 'ContractError'],
+  ['server.md', 'packages/ipcs/src/server.ts', 'Health'],
+  ['server.md', 'packages/ipcs/src/hand-over.ts', 'HandOverOptions'],
+  ['shard.md', 'packages/ipcs/src/shard.ts', 'Shards'],
+  ['shard.md', 'packages/ipcs/src/shard.ts', 'ShardOptions'],
+  ['shard.md', 'packages/ipcs/src/shard.ts', 'ShardsEvents'],
 ]
 // What is public in the file but not to users, or explained in words.
-const inner = new Set(['handle', 'owner', 'on', 'addListener', 'once'])
+const inner = new Set(['handle', 'owner', 'on', 'addListener', 'once', 'listener', 'started'])
 
 for (const [name, path, type] of subjects) {
   t.test(`${name} has every member of ${type}`, async (t) => {
