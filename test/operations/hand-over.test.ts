@@ -184,13 +184,9 @@ t.test('a program started by hand has none, and wrong arguments say so', async (
   t.equal(inherited('demo'), undefined)
   t.throws(() => inherited(''), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
   const server = new Server()
-  t.rejects(
-    handOver(server as Server),
-    { code: 'ERR_COROIPC_INVALID_ARGUMENT' },
-    'it does not listen',
-  )
+  await t.rejects(handOver(server), { code: 'ERR_COROIPC_INVALID_ARGUMENT' }, 'it does not listen')
   await server.listen(freshName())
-  await t.rejects(handOver(server as Server, { argv: [] } as never), {
+  await t.rejects(handOver(server, { argv: [] } as never), {
     code: 'ERR_COROIPC_INVALID_ARGUMENT',
   })
   t.throws(() => server.close({ handOver: 1 } as never), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })

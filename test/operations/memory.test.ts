@@ -6,7 +6,7 @@ import { connect } from '@coroipc/ipcc'
 import { Server, type ServerOptions } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
-import { failure } from '../support/wait.js'
+import { outcome } from '../support/wait.js'
 
 runtimeDirectory(t)
 const MIB = 1 << 20
@@ -66,25 +66,26 @@ t.test('what cannot be locked is said at once, or done without', async (t) => {
   const limited = ['prlimit', '--memlock=65536', process.execPath, '--input-type=module', '-e']
   const asRoot =
     process.getuid?.() === 0 ? [setpriv, '--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock'] : []
-  if (asRoot.length > 0 && spawnSync(setpriv, ['--version']).status !== 0)
-    return void t.plan(0, `root may lock what it likes, and there is no ${setpriv}`)
+  if (asRoot.length > 0 && spawnSync(setpriv, ['--version']).status !== 0) {
+    t.plan(0, `root may lock what it likes, and there is no ${setpriv}`)
+    return
+  }
   const run = (lock: unknown): string => {
-    const [command = '', ...args] = [...asRoot, ...limited, program(lock)]
-    return execFileSync(command, args, { encoding: 'utf8', cwd: import.meta.dirname ?? '.' }).trim()
+    const [command, ...args] = [...asRoot, ...limited, program(lock)]
+    return execFileSync(command, args, {
+      encoding: 'utf8',
+      cwd: import.meta.dirname ?? '.',
+    }).trim()
   }
   t.equal(run(true), 'ERR_COROIPC_NO_MEMORY mlock')
   t.equal(run('try'), 'fine')
 })
 
 t.test('hugePages: a segment of 2 MiB and more has them, on both sides', async (t) => {
-  try {
-    new Server({ hugePages: true })
-  } catch (error) {
-    const { code, syscall } = await failure(() => {
-      throw error
-    })
-    t.match({ code, syscall }, { code: /SYSTEM|NO_MEMORY/, syscall: 'madvise' })
-    return void t.plan(0, `this machine has none now: ${String(error)}`)
+  const demanded = await outcome(() => new Server({ hugePages: true }))
+  if (demanded !== 'OK') {
+    t.plan(0, `this machine has none now: ${demanded}`)
+    return
   }
   await withServer({ hugePages: 'try', limits: { messageBytes: 16 * MIB } }, async (name) => {
     const connection = await connect(name, { service: 1, trustServer: true })

@@ -23,7 +23,7 @@ console.log(`${socket === undefined ? 'own' : 'inherited'} ${process.pid} ${serv
 process.once('SIGTERM', () => void server.close({ handOver: true }))
 process.on('SIGUSR2', () => {
   const options = command === undefined ? {} : { command, args, readyTimeoutMs: 2000 }
-  handOver(server as Server, options).then(
+  handOver(server, options).then(
     () => console.log('handed over'),
     (error: { code?: string }) => console.log('not handed over', error.code),
   )

@@ -117,6 +117,6 @@ process.once('SIGTERM', () => {
 })
 process.once('SIGUSR2', () => {
   clearInterval(timer)
-  void handOver(server as Server, { env }).then(() => process.exit())
+  void handOver(server, { env }).then(() => process.exit())
 })
 console.log('ready')

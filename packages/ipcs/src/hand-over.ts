@@ -48,6 +48,9 @@ const checks: Checks = {
   timeoutMs: milliseconds,
 }
 
+/** A server, whatever the context of its connections. */
+type HandedServer = Pick<Server, 'listener' | 'close'>
+
 const DEFAULT_MS = 30_000
 /** stdin, stdout, stderr; then the pipe; then two fds for each socket. */
 const READY_FD = 3
@@ -102,11 +105,13 @@ function ready(child: ChildProcess, timeoutMs: number): Promise<void> {
  * process.on('SIGUSR2', () => handOver(server).catch((error) => log.error(error)))
  */
 export async function handOver(
-  servers: Server | readonly Server[],
+  servers: HandedServer | readonly HandedServer[],
   options: HandOverOptions = {},
 ): Promise<number> {
   checkOptions('options', options, checks)
-  const all = Array.isArray(servers) ? (servers as readonly Server[]) : [servers as Server]
+  const all = Array.isArray(servers)
+    ? (servers as readonly HandedServer[])
+    : [servers as HandedServer]
   const fds: number[] = []
   const sockets = all.map((server): HandedOver['sockets'][number] => {
     const { address, fd, lock } = server.listener
