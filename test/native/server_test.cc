@@ -1425,3 +1425,96 @@ TEST("a handler is told whether it reads memory of a trusted client, and can kee
   CHECK_EQ(static_cast<const char*>(coroipc_buffer_data(kept))[4999], 'k');
   coroipc_buffer_release(kept);
 }
+
+// -- names that are handed over, sockets that somebody else accepted
+// --------------------------------
+
+namespace {
+
+coroipcs_server* CreateServer(int accept_rows = 0) {
+  coroipcs_options options;
+  coroipcs_options_init(&options);
+  options.accept_rows = accept_rows;
+  coroipcs_server* server = nullptr;
+  REQUIRE(coroipcs_create(&options, &server) == COROIPC_OK);
+  return server;
+}
+
+}  // namespace
+
+TEST("a name is inherited with its lock, and stays where it is left") {
+  const std::string path = "/tmp/coroipc-inherit-" + std::to_string(getpid());
+  const auto there = [](const std::string& name) { return access(name.c_str(), F_OK) == 0; };
+  coroipcs_server* const first = CreateServer();
+  int fds[2] = {-2, -2};
+  CHECK_EQ(coroipcs_listen_fds(first, fds), COROIPC_INVALID_ARGUMENT);
+  REQUIRE(coroipcs_listen(first, path.c_str()) == COROIPC_OK);
+  REQUIRE(coroipcs_listen_fds(first, fds) == COROIPC_OK);
+  const int socket = dup(fds[0]), lock = dup(fds[1]);
+  CHECK_EQ(coroipcs_listen_leave(first), COROIPC_OK);
+  coroipcs_destroy(first);
+  CHECK(there(path) && there(path + ".lock"));
+  coroipcs_server* const rival = CreateServer();
+  CHECK_EQ(coroipcs_listen(rival, path.c_str()), COROIPC_ADDRESS_IN_USE);
+  Server next;
+  REQUIRE(coroipcs_create(&next.options, &next.server) == COROIPC_OK);
+  REQUIRE(coroipcs_service_add(next.server, 1, &next.service) == COROIPC_OK);
+  Client early;  // waits in the queue of a socket that nobody accepts from
+  std::thread connecting([&] { CHECK_EQ(early.Connect(path), COROIPC_OK); });
+  REQUIRE(coroipcs_listen_inherited(next.server, socket, lock) == COROIPC_OK);
+  CHECK(path == coroipcs_address(next.server));
+  next.Run();
+  connecting.join();
+  CHECK(early.Echo());
+  early.Close();
+  next.Stop();
+  CHECK(!there(path) && !there(path + ".lock"));
+  CHECK_EQ(coroipcs_listen(rival, path.c_str()), COROIPC_OK);
+  coroipcs_destroy(rival);
+}
+
+TEST("what is no listening socket is not inherited, and closed all the same") {
+  coroipcs_server* const server = CreateServer();
+  const int one = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  const int two = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  CHECK_EQ(coroipcs_listen_inherited(server, one, two), COROIPC_INVALID_ARGUMENT);
+  CHECK(fcntl(one, F_GETFD) < 0 && fcntl(two, F_GETFD) < 0);
+  coroipcs_destroy(server);
+}
+
+TEST("one server accepts, another one serves") {
+  coroipcs_server* const acceptor = CreateServer(1);
+  const std::string name = UniqueName();
+  REQUIRE(coroipcs_listen(acceptor, name.c_str()) == COROIPC_OK);
+  Server server;
+  server.Start();
+  Client client;
+  std::thread connecting([&] { CHECK_EQ(client.Connect(name), COROIPC_OK); });
+  Batch batch;
+  int accepted = -1;
+  CHECK(Eventually([&] {
+    coroipcs_receive(acceptor, batch.get(), 1);
+    for (const Row& row : batch.Take())
+      if (row.entry.kind == COROIPC_KIND_ACCEPTED) accepted = static_cast<int>(row.entry.argument);
+    return accepted >= 0;
+  }));
+  CHECK_EQ(coroipcs_adopt(server.server, accepted), COROIPC_OK);
+  connecting.join();
+  CHECK(client.Echo());
+  coroipcs_destroy(acceptor);
+  CHECK(client.Echo());  // who accepted it has nothing to do with it any more
+}
+
+TEST("sockets of rows that nobody took are closed with the server") {
+  coroipcs_server* const acceptor = CreateServer(1);
+  const std::string name = UniqueName();
+  REQUIRE(coroipcs_listen(acceptor, name.c_str()) == COROIPC_OK);
+  Client client;
+  coroipc_status status = COROIPC_OK;
+  std::thread connecting([&] { status = client.Connect(name); });
+  coroipc_batch none = {};  // no room for the row
+  CHECK(Eventually([&] { return coroipcs_receive(acceptor, &none, 1) == COROIPC_AGAIN; }));
+  coroipcs_destroy(acceptor);
+  connecting.join();
+  CHECK_EQ(status, COROIPC_PEER_DEAD);
+}
