@@ -1,7 +1,7 @@
 // `npm run api`: writes what each package exports, without a word of documentation, to docs/api, where a public change
 // shows in review. `npm run check` runs it with --check, which writes nothing and fails when a report is stale.
 //
-//   <package>.api.md   by api-extractor, from the declarations that the build emitted
+//   <entry>.api.md     by api-extractor, from the declarations that the build emitted
 //   c.api.md           the C headers without comments, and the symbols that libcoroipc.so exports
 import { spawnSync } from 'node:child_process'
 import {
@@ -18,6 +18,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Extractor, ExtractorConfig, ExtractorLogLevel } from '@microsoft/api-extractor'
+import { entryPoints } from './entry-points.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const { values: options } = parseArgs({
@@ -32,15 +33,15 @@ const temporary = mkdtempSync(join(tmpdir(), 'coroipc-api-'))
 process.on('exit', () => rmSync(temporary, { recursive: true, force: true }))
 process.chdir(root)
 
-/** What a package exports. */
-function packageReport(name) {
+/** What an entry of a package exports. */
+function entryReport({ name, package: folder, types }) {
   const problems = []
   const config = ExtractorConfig.prepare({
     configObject: {
-      projectFolder: join(root, 'packages', name),
-      mainEntryPointFilePath: join(root, 'packages', name, 'dist/index.d.ts'),
-      // What it exports of other packages of ours is part of it.
-      bundledPackages: ['@coroipc/*'],
+      projectFolder: join(root, folder),
+      mainEntryPointFilePath: join(root, types),
+      // Nobody imports this one by name: what is exported of it is part of who does.
+      bundledPackages: ['@coroipc/native'],
       compiler: {
         overrideTsconfig: {
           compilerOptions: {
@@ -75,8 +76,8 @@ function packageReport(name) {
         compilerMessageReporting: { default: { logLevel: ExtractorLogLevel.Error } },
       },
     },
-    configObjectFullPath: join(root, 'packages', name, 'api-extractor.json'),
-    packageJsonFullPath: join(root, 'packages', name, 'package.json'),
+    configObjectFullPath: join(root, folder, 'api-extractor.json'),
+    packageJsonFullPath: join(root, folder, 'package.json'),
   })
   const { succeeded } = Extractor.invoke(config, {
     localBuild: true,
@@ -131,10 +132,10 @@ function difference(was, is) {
   return `line ${at + 1}: ${after[at] ?? 'the end'}`
 }
 
-const names = readdirSync('packages').filter((name) =>
-  existsSync(join('packages', name, 'src/index.ts')),
-)
-const reports = new Map([...names.map((name) => [name, () => packageReport(name)]), ['c', cReport]])
+const reports = new Map([
+  ...entryPoints(root).map((entry) => [entry.name, () => entryReport(entry)]),
+  ['c', cReport],
+])
 mkdirSync(folder, { recursive: true })
 let ok = true
 for (const [name, make] of reports) {

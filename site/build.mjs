@@ -8,6 +8,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, extname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { entryPoints } from '../scripts/entry-points.mjs'
 import { brokenLinks } from './links.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -221,13 +222,22 @@ rmSync(join(root, 'build/docs'), { recursive: true, force: true })
 for (const each of all) stage(each)
 
 const { Application, Converter, PageEvent } = await import('typedoc')
-const packages = readdirSync('packages').filter((name) =>
-  existsSync(join('packages', name, 'src/index.ts')),
-)
+const entries = entryPoints(root)
 const app = await Application.bootstrap({
-  entryPoints: packages.map((name) => join('packages', name, 'src/index.ts')),
+  entryPoints: entries.map(({ source }) => source),
   tsconfig: join(here, 'tsconfig.json'),
+  // The sources of every package, without a build before.
+  compilerOptions: {
+    paths: {
+      '@coroipc/native': ['../native/lib/index.ts'],
+      ...Object.fromEntries(
+        entries.map(({ specifier, source }) => [specifier, [join('..', source)]]),
+      ),
+    },
+  },
   name: 'coroipc for Node.js',
+  basePath: root,
+  displayBasePath: root,
   readme: join(staged, 'README.md'),
   projectDocuments: sections.map(({ path }) => join(staged, path)),
   router: 'structure',
@@ -256,10 +266,10 @@ const app = await Application.bootstrap({
 })
 app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
   for (const child of project.children ?? []) {
-    const name =
-      /^packages\/([^/]+)/.exec(child.name)?.[1] ??
-      packages.find((each) => child.name.split('/').includes(each))
-    if (name !== undefined) child.name = `@coroipc/${name}`
+    const entry = entries.find(
+      ({ source }) => `${child.name}.ts` === source || join(child.name, 'index.ts') === source,
+    )
+    if (entry !== undefined) child.name = entry.specifier
   }
 })
 // A link to the first page is one to its folder, which only a server would answer with the page.
