@@ -51,6 +51,14 @@ function isMusl(): boolean {
 
 /** Loads the binary; where it was found goes with it. */
 export function loadBinary<Binding>(): { path: string; binding: Binding } {
+  // Bun would load it, and end the process at the first call that waits.
+  if (process.versions['bun'] !== undefined)
+    throw binaryError(
+      'ERR_COROIPC_BINARY_REFUSED',
+      'Bun has no event loop of libuv, in which coroipc waits',
+      undefined,
+      'Use Node.js. More: docs/guide/hosts.md',
+    )
   let path = inPackage('build/Release/coroipc.node')
   if (!existsSync(path)) {
     const platform = `${process.platform}-${process.arch}${isMusl() ? '-musl' : ''}`
