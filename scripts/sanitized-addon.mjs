@@ -1,4 +1,5 @@
-// The addon built with a sanitizer, in the other one's place, for scripts/test.mjs --addon=asan|lsan.
+// The addon built with a sanitizer, in the other one's place, for scripts/test.mjs --addon=asan|lsan; and built for a host that
+// allows no external buffers, as Electron: at compile time (copying), or when it asks (refused).
 //
 // The sanitizer's library is preloaded into Node and into all that it starts; what it has to say goes to files. A memory error
 // ends its process. A leak changes no exit code, since tests look at those; it counts when the memory was allocated by
@@ -8,11 +9,13 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
+const root = resolve(import.meta.dirname, '..')
 const kinds = {
   asan: { runtime: 'libasan.so', flags: '-fsanitize=address,undefined -fno-sanitize-recover=all' },
   lsan: { runtime: 'liblsan.so', flags: '-fsanitize=leak' },
+  copying: { flags: '-DNODE_API_NO_EXTERNAL_BUFFERS_ALLOWED' },
+  refused: { flags: `-include ${join(root, 'test/support/refusing_host.h')}` },
 }
-const root = resolve(import.meta.dirname, '..')
 // A frame names its source as the compiler was given it, or the file that it was loaded from.
 const ownSource = / (?:\.\.\/)*(?:src|addon|test\/\w+|examples\/[\w-]+)\/\w+\.(?:cc|c|h):/
 
@@ -38,22 +41,26 @@ export class SanitizedAddon {
     return (
       run('make', '-C', 'native/build', '--silent', '--no-print-directory', '-j2',
         'BUILDTYPE=Release', `builddir=${this.#place}`,
-        `CXXFLAGS=${flags} -fno-omit-frame-pointer`, `LDFLAGS=${flags}`, 'coroipc') &&
-      run('gcc', '-shared', '-fPIC', '-g', '-O0', '-w', '-Wl,-z,nodelete', ...flags.split(' '),
-        '-o', `${this.#place}/planted.node`, join(root, 'test/support/planted.c'))
+        `CXXFLAGS=${flags} -fno-omit-frame-pointer`, `LDFLAGS=${this.#sanitizes ? flags : ''}`, 'coroipc') &&
+      (!this.#sanitizes || run('gcc', '-shared', '-fPIC', '-g', '-O0', '-w', '-Wl,-z,nodelete', ...flags.split(' '),
+        '-o', `${this.#place}/planted.node`, join(root, 'test/support/planted.c')))
     )
   }
 
   /** For Node and what it starts. */
   environment() {
+    const replaced = {
+      NODE_OPTIONS: `--require=${join(root, 'test/support/other-addon.cjs')}`,
+      COROIPC_TEST_ADDON: join(this.#place, 'coroipc.node'),
+    }
+    if (!this.#sanitizes) return replaced
     const runtime = spawnSync('gcc', [`-print-file-name=${kinds[this.#kind].runtime}`], {
       encoding: 'utf8',
     }).stdout.trim()
     const options = `detect_leaks=1:abort_on_error=1:exitcode=0:log_exe_name=1:log_path=${this.#reports}/report`
     return {
+      ...replaced,
       LD_PRELOAD: runtime,
-      NODE_OPTIONS: `--require=${join(root, 'test/support/other-addon.cjs')}`,
-      COROIPC_TEST_ADDON: join(this.#place, 'coroipc.node'),
       ASAN_OPTIONS: options,
       LSAN_OPTIONS: this.#kind === 'lsan' ? options.replace('abort_on_error=1:', '') : '',
       UBSAN_OPTIONS: 'print_stacktrace=1',
@@ -103,6 +110,11 @@ export class SanitizedAddon {
   }
 
   get plants() {
+    if (!this.#sanitizes) return []
     return this.#kind === 'asan' ? ['leak', 'overflow'] : ['leak']
+  }
+
+  get #sanitizes() {
+    return kinds[this.#kind].runtime !== undefined
   }
 }

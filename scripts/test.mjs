@@ -8,6 +8,7 @@
 //   npm test -- --no-build --jobs=1      options; --native, --models, --js, --matrix choose a part
 //   npm run test:sanitize                native tests under ASan+UBSan, then TSan
 //   npm test -- --addon=asan ipcs/       emitted TypeScript with the addon under ASan+UBSan and LSan (lsan: LSan alone)
+//   npm test -- --addon=copying          the same without external buffers, as in Electron (refused: said no when asked)
 //   npm test -- --ci                     everything, and of the sanitizers what takes minutes
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.

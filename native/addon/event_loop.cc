@@ -219,9 +219,7 @@ napi_value EventLoop::Blocks() {
     // more than the copy.
     if (table_[i].bytes >= COROIPC_BLOCK_BYTES) {
       const auto finalize = [](napi_env, void* data, void*) { coroipc_block_free(data); };
-      if (napi_create_external_arraybuffer(env, block, table_[i].bytes, finalize, nullptr,
-                                           &array) != napi_ok)
-        array = nullptr;
+      array = ExternalArrayBuffer(env, block, table_[i].bytes, finalize, nullptr);
     }
     if (array == nullptr) {
       array = CopyToArrayBuffer(env, block, table_[i].bytes);

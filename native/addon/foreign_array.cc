@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "values.h"
+
 namespace coroipc_addon {
 
 void ForeignArray::Finalize(napi_env, void*, void* hint) {
@@ -19,8 +21,8 @@ napi_value ForeignArray::Create(napi_env env, void* data, size_t bytes,
   }
   auto loan = std::make_shared<Loan>(Loan{std::move(keep)});
   auto hint = std::make_unique<std::shared_ptr<Loan>>(loan);
-  if (napi_create_external_arraybuffer(env, data, bytes, Finalize, hint.get(), &array) != napi_ok)
-    return nullptr;
+  array = ExternalArrayBuffer(env, data, bytes, Finalize, hint.get());
+  if (array == nullptr) return nullptr;
   static_cast<void>(hint.release());
   if (reference_ != nullptr) napi_delete_reference(env, reference_);
   reference_ = nullptr;

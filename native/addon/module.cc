@@ -54,6 +54,7 @@ napi_value Init(napi_env env, napi_value exports) {
   object.Set("abiVersion", COROIPC_ABI_VERSION);
   object.Set("layout", COROIPC_LAYOUT);
   object.Set("statsWords", static_cast<uint32_t>(COROIPC_STATS_WORDS));
+  object.Set("externalBuffers", ExternalBuffersAllowed(env));
   Napi::Array names = Napi::Array::New(env, COROIPC_STATUS_COUNT);
   for (uint32_t i = 0; i < COROIPC_STATUS_COUNT; i++)
     names.Set(i, coroipc_status_name(static_cast<coroipc_status>(i)));

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <napi.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 namespace coroipc_addon {
@@ -32,6 +33,29 @@ napi_value CopyToArrayBuffer(napi_env env, const void* data, size_t bytes) {
   napi_create_arraybuffer(env, bytes, &copy, &array);
   if (copy != nullptr && bytes > 0) memcpy(copy, data, bytes);
   return array;
+}
+
+napi_value ExternalArrayBuffer(napi_env env, void* data, size_t bytes, napi_finalize finalize,
+                               void* hint) {
+#ifdef NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED
+  static_cast<void>(env), static_cast<void>(data), static_cast<void>(bytes);
+  static_cast<void>(finalize), static_cast<void>(hint);
+  return nullptr;
+#else
+  napi_value array = nullptr;
+  if (napi_create_external_arraybuffer(env, data, bytes, finalize, hint, &array) != napi_ok)
+    return nullptr;
+  return array;
+#endif
+}
+
+bool ExternalBuffersAllowed(napi_env env) {
+  const auto finalize = [](napi_env, void* data, void*) { free(data); };
+  void* data = malloc(1);
+  if (data == nullptr || ExternalArrayBuffer(env, data, 1, finalize, nullptr) != nullptr)
+    return true;
+  free(data);
+  return false;
 }
 
 bool Fields::Flag(const char* name) const {

@@ -87,6 +87,12 @@ class Payload {
 
 // A private copy.
 napi_value CopyToArrayBuffer(napi_env env, const void* data, size_t bytes);
+// An ArrayBuffer over memory that is not JavaScript's; nullptr where the host allows none
+// (Electron) or memory has run out. Then `finalize` is not called.
+napi_value ExternalArrayBuffer(napi_env env, void* data, size_t bytes, napi_finalize finalize,
+                               void* hint);
+// Whether the host allows them.
+bool ExternalBuffersAllowed(napi_env env);
 
 // The properties of an options object.
 class Fields {

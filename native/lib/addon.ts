@@ -218,6 +218,8 @@ export interface Addon {
   readonly layout: number
   /** Names of status codes by number: ['OK', 'INVALID_ARGUMENT', ...]. */
   readonly statusNames: readonly string[]
+  /** False where the host allows no ArrayBuffer over memory that is not V8's: what would be shared is copied. */
+  readonly externalBuffers: boolean
   /** Names of the stats counters in order (struct coroipc_stats). */
   readonly statsNames: readonly string[]
   lastError(): { errno: number; syscall: string }

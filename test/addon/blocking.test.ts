@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads'
 import { addon, Status, Word } from '@coroipc/native'
 import t, { type Test } from 'tap'
 import { connectOptions, freshName, openGroup, openServer, type Party, u32 } from './support.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 interface Client {
   group: Party
@@ -103,7 +104,7 @@ t.test('status words, and codes of what cannot be sent', async (t) => {
   t.equal(stats[addon.statsNames.indexOf('responses')], 1n)
 })
 
-t.test('a lease is memory of the ring, and nothing after its release', async (t) => {
+t.test('a lease is memory of the ring, and nothing after its release', sharedMemory, async (t) => {
   const { group, handle, connection } = await client(t)
   t.equal(addon.callInPlace(handle, connection, 0, bytes(100, 3), -1), 100)
   const array = addon.leaseBuffer(handle, connection, 0)
@@ -131,7 +132,7 @@ t.test('a lease is memory of the ring, and nothing after its release', async (t)
   t.equal(group.loop.words[Word.inBatch], 0)
 })
 
-t.test('dispatches one by one', async (t) => {
+t.test('dispatches one by one', sharedMemory, async (t) => {
   const { group, handle, connection } = await client(t)
   const { words } = group.loop
   t.equal(addon.dispatchReceive(handle, connection, 0), -Status.AGAIN)
@@ -154,38 +155,42 @@ t.test('dispatches one by one', async (t) => {
   t.equal(view.length, 0)
 })
 
-t.test('a buffer is shared memory until it is released, by whoever comes first', async (t) => {
-  const { handle, connection } = await client(t)
-  const buffer = addon.clientBufferAlloc(handle, connection, 20_000, 1000)
-  t.ok(buffer >= 0)
-  t.ok(addon.bufferBytes(buffer) >= 20_000)
-  const array = addon.bufferArray(buffer)
-  t.equal(addon.bufferArray(buffer), array)
-  const view = new Uint8Array(array)
-  view.fill(4)
-  const into = new Uint8Array(20_000)
-  t.equal(addon.callBuffer(handle, connection, 0, buffer, 8, 19_992, -1, into), 19_992)
-  t.ok(into.subarray(0, 19_992).every((byte) => byte === 4))
-  addon.bufferRelease(buffer)
-  t.equal(view.length, 0)
-  addon.bufferRelease(buffer)
-  t.equal(addon.bufferBytes(buffer), 0)
-  for (let i = 0; i < 1000; i++) {
-    const again = addon.clientBufferAlloc(handle, connection, 4096, 1000)
-    if (again < 0) t.fail(addon.statusNames[-again] ?? '')
-    new Uint8Array(addon.bufferArray(again)).fill(1)
-    addon.bufferRelease(again)
-  }
-  const kept = addon.clientBufferAlloc(handle, connection, 4096, 1000)
-  const memory = new Uint8Array(addon.bufferArray(kept))
-  addon.disconnect(handle, connection)
-  memory.fill(9)
-  t.ok(
-    memory.every((byte) => byte === 9),
-    'usable after the connection is closed',
-  )
-  addon.bufferRelease(kept)
-})
+t.test(
+  'a buffer is shared memory until it is released, by whoever comes first',
+  sharedMemory,
+  async (t) => {
+    const { handle, connection } = await client(t)
+    const buffer = addon.clientBufferAlloc(handle, connection, 20_000, 1000)
+    t.ok(buffer >= 0)
+    t.ok(addon.bufferBytes(buffer) >= 20_000)
+    const array = addon.bufferArray(buffer)
+    t.equal(addon.bufferArray(buffer), array)
+    const view = new Uint8Array(array)
+    view.fill(4)
+    const into = new Uint8Array(20_000)
+    t.equal(addon.callBuffer(handle, connection, 0, buffer, 8, 19_992, -1, into), 19_992)
+    t.ok(into.subarray(0, 19_992).every((byte) => byte === 4))
+    addon.bufferRelease(buffer)
+    t.equal(view.length, 0)
+    addon.bufferRelease(buffer)
+    t.equal(addon.bufferBytes(buffer), 0)
+    for (let i = 0; i < 1000; i++) {
+      const again = addon.clientBufferAlloc(handle, connection, 4096, 1000)
+      if (again < 0) t.fail(addon.statusNames[-again] ?? '')
+      new Uint8Array(addon.bufferArray(again)).fill(1)
+      addon.bufferRelease(again)
+    }
+    const kept = addon.clientBufferAlloc(handle, connection, 4096, 1000)
+    const memory = new Uint8Array(addon.bufferArray(kept))
+    addon.disconnect(handle, connection)
+    memory.fill(9)
+    t.ok(
+      memory.every((byte) => byte === 9),
+      'usable after the connection is closed',
+    )
+    addon.bufferRelease(kept)
+  },
+)
 
 t.test('an array that was moved elsewhere keeps its memory', async (t) => {
   const { handle, connection } = await client(t)

@@ -63,7 +63,9 @@ t.test('without a binary, loading names the command that makes one', async (t) =
   cpSync(join(root, 'native/dist'), join(directory, 'dist'), { recursive: true })
   cpSync(join(root, 'native/package.json'), join(directory, 'package.json'))
   await t.rejects(import(pathToFileURL(join(directory, 'dist/index.js')).href), {
-    message: /no binary for .*build\/Release\/coroipc\.node.*prebuilds\/.*`npm run build`/,
+    code: 'ERR_COROIPC_NO_BINARY',
+    message:
+      /no binary for .*build\/Release\/coroipc\.node.*prebuilds\/[^]*node-gyp rebuild[^]*npm run build/,
   })
 })
 

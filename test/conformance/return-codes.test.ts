@@ -9,6 +9,7 @@ import { Peer } from '../support/peer.js'
 import { Program } from '../support/program.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
 import { type Failure, failure, sleep, until } from '../support/wait.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 const directory = runtimeDirectory(t)
 const produced = new Map<string, string>()
@@ -223,7 +224,7 @@ t.test('what the original cannot say at all', async (t) => {
   await produces(t, 'ERR_COROIPC_INVALID_ARGUMENT', 'an id', () => connection.requestSync(65536))
 })
 
-t.test('LIMIT: requests that wait, and segments', async (t) => {
+t.test('LIMIT: requests that wait, and segments', sharedMemory, async (t) => {
   await using connection = await connect(name, {
     service: 1,
     queuedRequests: 2,
@@ -343,32 +344,36 @@ t.test('FORKED: only C can fork; there it is one', async (t) => {
   produced.set('ERR_COROIPC_FORKED', 'in C')
 })
 
-t.test('FULL: all buffers are out; dispatch and send say false instead', async (t) => {
-  const own = freshName()
-  const limits = { backlogBytes: 1000, dispatchRingBytes: 4096, segments: 2 }
-  await using server = new Server({ limits })
-  let said: boolean | undefined
-  let client: Client | undefined
-  server.addService({
-    id: 1,
-    trust: () => true,
-    onConnect: (connection) => void (client = connection),
-  })
-  await server.listen(own)
-  await using connection = await connect(own, { service: 1 })
-  await until('the client', () => client !== undefined)
-  const both = [client?.allocate(4096), client?.allocate(4096)]
-  await produces(t, 'ERR_COROIPC_FULL', 'allocate', () => client?.allocate(4096))
-  both[0]?.release()
-  await client?.drain()
-  client?.allocate(4096).release()
-  both[1]?.release()
-  for (let i = 0; i < 100 && said !== false; i++) said = client?.dispatch(new Uint8Array(2000))
-  t.equal(said, false)
-  t.equal(connection.closed, false)
-})
+t.test(
+  'FULL: all buffers are out; dispatch and send say false instead',
+  sharedMemory,
+  async (t) => {
+    const own = freshName()
+    const limits = { backlogBytes: 1000, dispatchRingBytes: 4096, segments: 2 }
+    await using server = new Server({ limits })
+    let said: boolean | undefined
+    let client: Client | undefined
+    server.addService({
+      id: 1,
+      trust: () => true,
+      onConnect: (connection) => void (client = connection),
+    })
+    await server.listen(own)
+    await using connection = await connect(own, { service: 1 })
+    await until('the client', () => client !== undefined)
+    const both = [client?.allocate(4096), client?.allocate(4096)]
+    await produces(t, 'ERR_COROIPC_FULL', 'allocate', () => client?.allocate(4096))
+    both[0]?.release()
+    await client?.drain()
+    client?.allocate(4096).release()
+    both[1]?.release()
+    for (let i = 0; i < 100 && said !== false; i++) said = client?.dispatch(new Uint8Array(2000))
+    t.equal(said, false)
+    t.equal(connection.closed, false)
+  },
+)
 
-t.test('every code of the table was produced', async (t) => {
+t.test('every code of the table was produced', sharedMemory, async (t) => {
   const missing = errorCodes.filter((code) => !produced.has(code))
   t.strictSame(missing, [])
 })

@@ -9,6 +9,7 @@ import { Peer } from '../support/peer.js'
 import { Program } from '../support/program.js'
 import { freshName, left, runtimeDirectory } from '../support/runtime.js'
 import { failure, sleep, text, until } from '../support/wait.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 const directory = runtimeDirectory(t)
 const PROMISED_MS = 1000
@@ -63,8 +64,9 @@ await warm()
 function serverDies(
   phase: string,
   during: (t: Test, kill: () => Promise<void>, connection: Client, server: Peer) => Promise<void>,
+  options: typeof sharedMemory = {},
 ): void {
-  t.test(`the server is killed during ${phase}`, async (t) => {
+  t.test(`the server is killed during ${phase}`, options, async (t) => {
     const name = freshName()
     const before = await Gauge.read()
     const files = left(directory)
@@ -160,18 +162,22 @@ serverDies(
   },
 )
 
-serverDies('zero copy: a lease and a buffer stay readable', async (t, kill, connection) => {
-  const lease = connection.requestSync(3, '', { inPlace: true })
-  const buffer = await connection.allocate(100_000)
-  buffer.bytes.fill(9)
-  t.ok(lease.inPlace && buffer.inPlace)
-  await kill()
-  await until('the death', () => connection.closed)
-  t.ok(lease.payload.length === 200_000 && lease.payload.every((byte) => byte === 3))
-  t.ok(buffer.bytes.every((byte) => byte === 9))
-  lease[Symbol.dispose]()
-  buffer[Symbol.dispose]()
-})
+serverDies(
+  'zero copy: a lease and a buffer stay readable',
+  async (t, kill, connection) => {
+    const lease = connection.requestSync(3, '', { inPlace: true })
+    const buffer = await connection.allocate(100_000)
+    buffer.bytes.fill(9)
+    t.ok(lease.inPlace && buffer.inPlace)
+    await kill()
+    await until('the death', () => connection.closed)
+    t.ok(lease.payload.length === 200_000 && lease.payload.every((byte) => byte === 3))
+    t.ok(buffer.bytes.every((byte) => byte === 9))
+    lease[Symbol.dispose]()
+    buffer[Symbol.dispose]()
+  },
+  sharedMemory,
+)
 
 serverDies('a buffer that is being sent', async (t, kill, connection, server) => {
   const buffer = await connection.allocate(100_000)
@@ -182,14 +188,18 @@ serverDies('a buffer that is being sent', async (t, kill, connection, server) =>
   buffer[Symbol.dispose]()
 })
 
-serverDies('the wait for a buffer', async (t, kill, connection, server) => {
-  server.signal('SIGSTOP')
-  const call = failure(connection.allocate(300_000))
-  await sleep(20)
-  await kill()
-  const { code } = await call
-  t.match(code, /PEER_DEAD|UNKNOWN_OUTCOME/)
-})
+serverDies(
+  'the wait for a buffer',
+  async (t, kill, connection, server) => {
+    server.signal('SIGSTOP')
+    const call = failure(connection.allocate(300_000))
+    await sleep(20)
+    await kill()
+    const { code } = await call
+    t.match(code, /PEER_DEAD|UNKNOWN_OUTCOME/)
+  },
+  sharedMemory,
+)
 
 t.test('the server is killed while the client closes', async (t) => {
   const name = freshName()
@@ -238,43 +248,47 @@ t.test('the server is killed during connect', async (t) => {
   t.equal(await before.settled(), '')
 })
 
-t.test('the server is killed during a blocking request, receive and allocation', async (t) => {
-  const calls = ['requestSync', 'dispatchSync', 'requestInPlace', 'allocateSync'] as const
-  for (const what of calls) {
-    const name = freshName()
-    const server = await startServer(name)
-    const client = await Peer.open()
-    await client.run(({ ipcc, state }, name) => {
-      state.connection = ipcc.connectSync(name, { service: 1, trustServer: true })
-    }, name)
-    if (what === 'allocateSync') server.signal('SIGSTOP')
-    const call = client.run(async ({ state, wait }, what) => {
-      const { connection } = state
-      const error = await wait.failure(() => {
-        if (what === 'requestSync') return connection.requestSync(1, 'x')
-        if (what === 'requestInPlace') return connection.requestSync(1, 'x', { inPlace: true })
-        if (what === 'allocateSync') return connection.allocateSync(100_000)
-        return connection.dispatchSync()
-      })
-      return { code: error.code, cause: error.cause?.code, at: Date.now() }
-    }, what)
-    if (what.startsWith('request'))
-      await until('the request', async () => (await server.run(({ state }) => state.asked)) === 1)
-    else await sleep(50)
-    const killed = Date.now()
-    await server.kill()
-    const { code, cause, at } = await call
-    t.equal(
-      code,
-      what.startsWith('request') ? 'ERR_COROIPC_UNKNOWN_OUTCOME' : 'ERR_COROIPC_PEER_DEAD',
-      what,
-    )
-    if (what.startsWith('request')) t.equal(cause, 'ERR_COROIPC_PEER_DEAD')
-    t.comment(`${what}: known after ${at - killed} ms`)
-    t.ok(at - killed < PROMISED_MS)
-    await client.end()
-  }
-})
+t.test(
+  'the server is killed during a blocking request, receive and allocation',
+  sharedMemory,
+  async (t) => {
+    const calls = ['requestSync', 'dispatchSync', 'requestInPlace', 'allocateSync'] as const
+    for (const what of calls) {
+      const name = freshName()
+      const server = await startServer(name)
+      const client = await Peer.open()
+      await client.run(({ ipcc, state }, name) => {
+        state.connection = ipcc.connectSync(name, { service: 1, trustServer: true })
+      }, name)
+      if (what === 'allocateSync') server.signal('SIGSTOP')
+      const call = client.run(async ({ state, wait }, what) => {
+        const { connection } = state
+        const error = await wait.failure(() => {
+          if (what === 'requestSync') return connection.requestSync(1, 'x')
+          if (what === 'requestInPlace') return connection.requestSync(1, 'x', { inPlace: true })
+          if (what === 'allocateSync') return connection.allocateSync(100_000)
+          return connection.dispatchSync()
+        })
+        return { code: error.code, cause: error.cause?.code, at: Date.now() }
+      }, what)
+      if (what.startsWith('request'))
+        await until('the request', async () => (await server.run(({ state }) => state.asked)) === 1)
+      else await sleep(50)
+      const killed = Date.now()
+      await server.kill()
+      const { code, cause, at } = await call
+      t.equal(
+        code,
+        what.startsWith('request') ? 'ERR_COROIPC_UNKNOWN_OUTCOME' : 'ERR_COROIPC_PEER_DEAD',
+        what,
+      )
+      if (what.startsWith('request')) t.equal(cause, 'ERR_COROIPC_PEER_DEAD')
+      t.comment(`${what}: known after ${at - killed} ms`)
+      t.ok(at - killed < PROMISED_MS)
+      await client.end()
+    }
+  },
+)
 
 // -- the client dies --------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import t from 'tap'
 import { Program } from '../support/program.js'
 import { freshName, left, runtimeDirectory } from '../support/runtime.js'
 import { failure, outcome, pattern, text, until } from '../support/wait.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 const directory = runtimeDirectory(t)
 const name = freshName()
@@ -62,7 +63,7 @@ t.test('what sending_allowed says, and what is missing, have codes of their own'
   )
 })
 
-t.test('zero copy both ways', async (t) => {
+t.test('zero copy both ways', sharedMemory, async (t) => {
   await using connection = await connect(name, { service: 3, trustServer: true })
   using buffer = await connection.allocate(100_000)
   t.ok(buffer.inPlace)

@@ -8,6 +8,7 @@ import { connect, connectSync, IpcError } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, startServer, text } from './harness.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 t.test('a connection knows both ends', async (t) => {
   await using server = await startServer()
@@ -141,6 +142,7 @@ t.test('a deadline, and a signal, end a connect that gets no answer', async (t) 
 
 t.test(
   'a blocking connect to a server of this thread is refused, an asynchronous one is not',
+  sharedMemory,
   async (t) => {
     await using server = new Server()
     server.addService({ id: 7, handlers: { 0: (request) => request.payload } })

@@ -2,6 +2,7 @@
 import { connect, connectSync, type Connection, type Message } from '@coroipc/ipcc'
 import t from 'tap'
 import { startServer, text, until } from './harness.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 const server = await startServer()
 t.teardown(() => server.kill())
@@ -157,7 +158,7 @@ t.test('a blocking request meanwhile loses none', async (t) => {
   }
 })
 
-t.test('a lease is one at a time, and the next is behind it', async (t) => {
+t.test('a lease is one at a time, and the next is behind it', sharedMemory, async (t) => {
   for (const [service, trustServer] of [
     [7, false],
     [7, true],

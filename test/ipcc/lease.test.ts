@@ -2,6 +2,7 @@
 import { type AnswerTooLarge, connect, connectSync, Lease, SharedBuffer } from '@coroipc/ipcc'
 import t from 'tap'
 import { startServer, text, until } from './harness.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 const server = await startServer()
 t.teardown(() => server.kill())
@@ -12,7 +13,7 @@ for (const [service, trustServer, title] of [
   [8, false, 'trusted by the server only'],
   [7, true, 'trusting the server only'],
 ] as const) {
-  t.test(title, async (t) => {
+  t.test(title, trustServer ? sharedMemory : {}, async (t) => {
     await using connection = await connect(server.name, { service, trustServer })
 
     await t.test('a leased answer is valid until it is disposed of', async (t) => {

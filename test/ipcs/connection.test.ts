@@ -4,6 +4,7 @@ import { connect, type ConnectOptions } from '@coroipc/ipcc'
 import { type Connection, Server, type ServiceOptions } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 async function pair(
   service: Partial<ServiceOptions> = {},
@@ -256,7 +257,7 @@ t.test('onDisconnect keeps it until its promise settles', async (t) => {
   t.throws(() => mine.stats(), { code: 'ERR_COROIPC_DISCONNECTED' })
 })
 
-t.test('a buffer of its own is handed over once', async (t) => {
+t.test('a buffer of its own is handed over once', sharedMemory, async (t) => {
   for (const trust of [true, false]) {
     await using both = await pair({ trust: () => trust }, { trustServer: true })
     const { mine, client } = both
@@ -284,41 +285,46 @@ t.test('a buffer of its own is handed over once', async (t) => {
   }
 })
 
-t.test('whoever fills buffers for a slow client waits for one by drain()', async (t) => {
-  const limits = { messageBytes: 1 << 20, segments: 4 }
-  await using both = await pair({ trust: () => true }, { trustServer: true }, { limits })
-  const { mine, client } = both
-  const frames = 40
-  let waits = 0
-  const producer = (async () => {
-    for (let i = 0; i < frames; i++) {
-      for (;;) {
-        try {
-          const buffer = mine.allocate(1 << 20)
-          buffer.bytes.fill(i)
-          if (!mine.dispatch(buffer)) await mine.drain()
-          break
-        } catch (error) {
-          t.match(error, { code: 'ERR_COROIPC_FULL' })
-          waits++
-          await mine.drain()
+t.test(
+  'whoever fills buffers for a slow client waits for one by drain()',
+  sharedMemory,
+  async (t) => {
+    const limits = { messageBytes: 1 << 20, segments: 4 }
+    await using both = await pair({ trust: () => true }, { trustServer: true }, { limits })
+    const { mine, client } = both
+    const frames = 40
+    let waits = 0
+    const producer = (async () => {
+      for (let i = 0; i < frames; i++) {
+        for (;;) {
+          try {
+            const buffer = mine.allocate(1 << 20)
+            buffer.bytes.fill(i)
+            if (!mine.dispatch(buffer)) await mine.drain()
+            break
+          } catch (error) {
+            t.match(error, { code: 'ERR_COROIPC_FULL' })
+            waits++
+            await mine.drain()
+          }
         }
       }
+    })()
+    let next = 0
+    for await (const message of client.dispatches()) {
+      await new Promise((resolve) => setTimeout(resolve, 2))
+      t.ok(message.payload.every((byte) => byte === next))
+      if (++next === frames) break
     }
-  })()
-  let next = 0
-  for await (const message of client.dispatches()) {
-    await new Promise((resolve) => setTimeout(resolve, 2))
-    t.ok(message.payload.every((byte) => byte === next))
-    if (++next === frames) break
-  }
-  await producer
-  t.ok(waits > 0, `${waits} waits`)
-  t.ok(waits <= 2 * frames, 'a wait, not a loop')
-})
+    await producer
+    t.ok(waits > 0, `${waits} waits`)
+    t.ok(waits <= 2 * frames, 'a wait, not a loop')
+  },
+)
 
 t.test(
   'all buffers with the client, as its own: FULL, and drain() when one comes back',
+  sharedMemory,
   async (t) => {
     const limits = { messageBytes: 1 << 20, segments: 4 }
     await using both = await pair({ trust: () => true }, { trustServer: true }, { limits })

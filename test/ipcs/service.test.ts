@@ -3,6 +3,7 @@ import { connect } from '@coroipc/ipcc'
 import { type Admission, IpcError, type Request, Server, type ServiceOptions } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 async function serve<C>(
   options: Partial<ServiceOptions<C>>,
@@ -263,7 +264,7 @@ t.test('without serialize, handlers overlap', async (t) => {
   t.equal(most, 3)
 })
 
-t.test('trust decides whether a buffer is read in place', async (t) => {
+t.test('trust decides whether a buffer is read in place', sharedMemory, async (t) => {
   for (const trusted of [true, false, 'yes' as unknown as boolean]) {
     await using server = await serve({
       trust: () => trusted,
@@ -277,7 +278,7 @@ t.test('trust decides whether a buffer is read in place', async (t) => {
   }
 })
 
-t.test('a payload that is lent has no length once it is answered', async (t) => {
+t.test('a payload that is lent has no length once it is answered', sharedMemory, async (t) => {
   let kept: Request | undefined
   await using server = await serve({
     trust: () => true,

@@ -10,6 +10,7 @@ import { endedPromptly, timed } from '../support/prompt.js'
 import { Program } from '../support/program.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
 import { failure, outcome, sleep, text, until } from '../support/wait.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 runtimeDirectory(t)
 
@@ -90,7 +91,7 @@ t.test('what was drained meanwhile makes connection.fd readable', async (t) => {
   t.strictSame(seen, ['1', 'event 0', 'event 1', 'event 2', 'event 3', 'event 4'])
 })
 
-t.test('a lease that is held while answers pile up behind it', async (t) => {
+t.test('a lease that is held while answers pile up behind it', sharedMemory, async (t) => {
   await using connection = await connect(name, {
     service: 1,
     trustServer: true,
@@ -315,85 +316,89 @@ const CALLS = 3
 
 const blocking = ['requestSync', 'dispatchSync', 'connectSync', 'allocateSync', 'run'] as const
 
-t.test('terminate() during a blocking call ends the worker and leaves nothing', async (t) => {
-  const warm = await PeerWorker.open()
-  await warm.end()
-  const before = await Gauge.read()
-  const held = await Gauge.read({ pid: peer.pid })
-  const open = (): Promise<number> => peer.run(({ state }) => state.server.stats().connections)
-  const terminated = async (
-    what: (typeof blocking)[number],
-    wait: 'adaptive' | 'spin' | 'sleep',
-  ): Promise<number> => {
-    const worker = await PeerWorker.open()
-    const own = freshName()
-    const step = new Int32Array(new SharedArrayBuffer(4))
-    const reached = (wanted: number): Promise<void> =>
-      until(`${what}, step ${wanted}`, () => Atomics.load(step, 0) === wanted)
-    const stopped = what === 'connectSync' || what === 'allocateSync'
-    if (what === 'connectSync') await stop(peer)
-    worker.start(
-      async ({ ipcc, ipcs }, name, own, what, wait, step, [begun, go, calls]) => {
-        if (what === 'run') {
-          const server = new ipcs.Server({ poll: ipcs.blockingPoll(), wait })
-          server.addService({ id: 1 })
-          await server.listen(own)
+t.test(
+  'terminate() during a blocking call ends the worker and leaves nothing',
+  sharedMemory,
+  async (t) => {
+    const warm = await PeerWorker.open()
+    await warm.end()
+    const before = await Gauge.read()
+    const held = await Gauge.read({ pid: peer.pid })
+    const open = (): Promise<number> => peer.run(({ state }) => state.server.stats().connections)
+    const terminated = async (
+      what: (typeof blocking)[number],
+      wait: 'adaptive' | 'spin' | 'sleep',
+    ): Promise<number> => {
+      const worker = await PeerWorker.open()
+      const own = freshName()
+      const step = new Int32Array(new SharedArrayBuffer(4))
+      const reached = (wanted: number): Promise<void> =>
+        until(`${what}, step ${wanted}`, () => Atomics.load(step, 0) === wanted)
+      const stopped = what === 'connectSync' || what === 'allocateSync'
+      if (what === 'connectSync') await stop(peer)
+      worker.start(
+        async ({ ipcc, ipcs }, name, own, what, wait, step, [begun, go, calls]) => {
+          if (what === 'run') {
+            const server = new ipcs.Server({ poll: ipcs.blockingPoll(), wait })
+            server.addService({ id: 1 })
+            await server.listen(own)
+            Atomics.store(step, 0, calls)
+            server.run()
+          }
+          const options = { service: 1, wait, trustServer: true, requestTimeoutMs: Infinity }
+          if (what === 'connectSync') {
+            Atomics.store(step, 0, calls)
+            ipcc.connectSync(name, { ...options, timeoutMs: 60_000 })
+          }
+          const connection = ipcc.connectSync(name, options)
+          Atomics.store(step, 0, begun)
+          Atomics.wait(step, 0, begun)
+          if (Atomics.load(step, 0) !== go) return
           Atomics.store(step, 0, calls)
-          server.run()
-        }
-        const options = { service: 1, wait, trustServer: true, requestTimeoutMs: Infinity }
-        if (what === 'connectSync') {
-          Atomics.store(step, 0, calls)
-          ipcc.connectSync(name, { ...options, timeoutMs: 60_000 })
-        }
-        const connection = ipcc.connectSync(name, options)
-        Atomics.store(step, 0, begun)
-        Atomics.wait(step, 0, begun)
-        if (Atomics.load(step, 0) !== go) return
-        Atomics.store(step, 0, calls)
-        if (what === 'dispatchSync') connection.dispatchSync()
-        else if (what === 'allocateSync') connection.allocateSync(500_000)
-        else connection.requestSync(1)
-        Atomics.store(step, 0, 0) // it came back by itself: nothing was terminated
-      },
-      name,
-      own,
-      what,
-      wait,
-      step,
-      [BEGUN, GO, CALLS] as [number, number, number],
-    )
-    if (what !== 'run' && what !== 'connectSync') {
-      await reached(BEGUN)
-      if (what === 'allocateSync') await stop(peer)
-      Atomics.store(step, 0, GO)
-      Atomics.notify(step, 0)
-    }
-    await reached(CALLS)
-    if (what === 'requestSync')
-      await until('the request', async () => (await peer.run(inFlight)) === 1)
-    if (what === 'run')
-      await until('the server', async () =>
-        (await outcome(connect(own, { service: 9 }))).endsWith('NO_SERVICE'),
+          if (what === 'dispatchSync') connection.dispatchSync()
+          else if (what === 'allocateSync') connection.allocateSync(500_000)
+          else connection.requestSync(1)
+          Atomics.store(step, 0, 0) // it came back by itself: nothing was terminated
+        },
+        name,
+        own,
+        what,
+        wait,
+        step,
+        [BEGUN, GO, CALLS] as [number, number, number],
       )
-    await sleep(20 + Math.random() * 50) // so that all places of a slice of waiting are met
-    t.equal(Atomics.load(step, 0), CALLS, `${what}, ${wait}: it is in its call`)
-    const ms = await timed(() => worker.end())
-    if (stopped) peer.signal('SIGCONT')
-    await until('the end of the connection', async () => (await open()) === 0)
-    return ms
-  }
-  const inFlight: Task<[], number> = ({ state }) => state.server.stats().inFlight
-  for (const what of blocking) {
-    for (const wait of ['adaptive', 'spin', 'sleep'] as const) {
-      const times: number[] = []
-      for (let round = 0; round < 3; round++) times.push(await terminated(what, wait))
-      endedPromptly(t, `${what}, ${wait}`, times)
+      if (what !== 'run' && what !== 'connectSync') {
+        await reached(BEGUN)
+        if (what === 'allocateSync') await stop(peer)
+        Atomics.store(step, 0, GO)
+        Atomics.notify(step, 0)
+      }
+      await reached(CALLS)
+      if (what === 'requestSync')
+        await until('the request', async () => (await peer.run(inFlight)) === 1)
+      if (what === 'run')
+        await until('the server', async () =>
+          (await outcome(connect(own, { service: 9 }))).endsWith('NO_SERVICE'),
+        )
+      await sleep(20 + Math.random() * 50) // so that all places of a slice of waiting are met
+      t.equal(Atomics.load(step, 0), CALLS, `${what}, ${wait}: it is in its call`)
+      const ms = await timed(() => worker.end())
+      if (stopped) peer.signal('SIGCONT')
+      await until('the end of the connection', async () => (await open()) === 0)
+      return ms
     }
-  }
-  t.equal(await before.settled(), '', 'this process')
-  t.equal(await held.settled(), '', 'the server')
-})
+    const inFlight: Task<[], number> = ({ state }) => state.server.stats().inFlight
+    for (const what of blocking) {
+      for (const wait of ['adaptive', 'spin', 'sleep'] as const) {
+        const times: number[] = []
+        for (let round = 0; round < 3; round++) times.push(await terminated(what, wait))
+        endedPromptly(t, `${what}, ${wait}`, times)
+      }
+    }
+    t.equal(await before.settled(), '', 'this process')
+    t.equal(await held.settled(), '', 'the server')
+  },
+)
 
 t.test('a full socket in blocking mode holds nobody up but its peer', async (t) => {
   const own = `${process.env['COROIPC_RUNTIME_DIR']}/${freshName()}.sock`
@@ -482,6 +487,7 @@ for (const trustServer of [false, true]) {
   for (const trust of [false, true]) {
     t.test(
       `zero copy: the client ${trustServer ? 'trusts' : 'does not trust'} the server, the server ${trust ? 'trusts' : 'does not trust'} the client: the same calls`,
+      trustServer || trust ? sharedMemory : {},
       async (t) => {
         const own = freshName()
         await using server = await Peer.open()

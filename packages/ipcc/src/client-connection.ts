@@ -88,6 +88,7 @@ import {
   type RequestOptions,
   type RequestSyncOptions,
   type RequestTimeout,
+  trusts,
   wireTimeout,
 } from './options.js'
 import {
@@ -231,7 +232,7 @@ export class ClientConnection
     this.server = info.credentials
     this.messageBytes = info.messageBytes
     this.requestsInFlight = info.requestsInFlight
-    this.#trusts = options.trustServer ?? false
+    this.#trusts = trusts(options)
     this.#addresses = info.credentials.pid === process.pid ? addresses : []
     this.#timeoutMs = options.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS
     this.#wire = wireTimeout(this.#timeoutMs)

@@ -20,6 +20,7 @@ import {
   type ConnectSyncOptions,
   DEFAULT_TIMEOUT_MS,
   nativeTimeout,
+  trusts,
 } from './options.js'
 
 /** Where a server of this name may listen. Nowhere: with every folder the path of a plain name is too long. */
@@ -48,7 +49,7 @@ function nativeOptions(options: ConnectSyncOptions): NativeConnectOptions {
     requestsInFlight: options.requestsInFlight ?? 0,
     inboxBytes: options.inboxBytes ?? 4 << 20,
     queueBytes: Math.max(1, options.queueBytes ?? 4 << 20),
-    trustServer: options.trustServer ?? false,
+    trustServer: trusts(options),
     serverUid: options.server?.uid ?? -1,
     serverPid: options.server?.pid ?? -1,
   }

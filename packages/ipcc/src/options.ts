@@ -2,6 +2,7 @@
 import type { Checks, Wait } from '@coroipc/native'
 import {
   abortSignal,
+  addon,
   boolean,
   checkName,
   checkOptions,
@@ -43,7 +44,7 @@ export interface ConnectSyncOptions {
   /**
    * Read payloads in place where a lease or a zero-copy buffer asks for it. The server can then change
    * bytes while they are read, which can crash a process that decodes or sorts them. Default false: the
-   * same calls work on private copies.
+   * same calls work on private copies, as they do in hosts that cannot show shared memory (Electron).
    */
   readonly trustServer?: boolean | undefined
   /** How long to look at the rings before sleeping. Default `'adaptive'`. */
@@ -194,6 +195,11 @@ export function checkRequestSync(options: RequestSyncOptions): void {
     throw invalidArgument('full', 'to be left out: a lease has the status as well', true)
   if (options.into !== undefined)
     throw invalidArgument('into', 'to be left out: a lease is not copied', options.into)
+}
+
+/** Whether payloads are read in place: where the host has no ArrayBuffers for that, they are copied. */
+export function trusts(options: { readonly trustServer?: boolean | undefined }): boolean {
+  return options.trustServer === true && addon.externalBuffers
 }
 
 /** Milliseconds as natives take them: no limit is the longest there is. */

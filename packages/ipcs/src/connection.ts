@@ -91,7 +91,7 @@ export interface Connection<Context = unknown> extends EventEmitter<ConnectionEv
   readonly credentials: Credentials
   /** What the service's `context` returned; yours to use and replace. */
   context: Context
-  /** Whether the service's `trust` said yes. */
+  /** Whether the service's `trust` said yes; false in hosts that cannot show shared memory (Electron). */
   readonly trusted: boolean
   /** Largest payload, both ways. */
   readonly messageBytes: number

@@ -317,7 +317,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (status === Status.OK && home?.options.trust !== undefined) {
       try {
         const answer: unknown = home.options.trust(info.credentials)
-        trusted = answer === true
+        // Memory that is shared is shown as external ArrayBuffers; where the host has none, it is copied.
+        trusted = answer === true && addon.externalBuffers
       } catch (error) {
         this.#events.error(hookFailed('trust', error), {})
         status = Status.DENIED
