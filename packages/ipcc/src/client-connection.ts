@@ -590,7 +590,10 @@ export class ClientConnection
   // -- one way --------------------------------------------------------------------------------------
 
   send(id: number, payload?: RequestPayload): boolean {
-    if (!isTraced(requestTracing)) return this.#send(id, payload)
+    return isTraced(requestTracing) ? this.#sendTraced(id, payload) : this.#send(id, payload)
+  }
+
+  #sendTraced(id: number, payload: RequestPayload): boolean {
     const trace = this.#trace(id, payload, true, true)
     const send = this.#send.bind(this)
     return requestTracing.traceSync(() => sendAsLeft(trace, id, payload, send), trace)
@@ -764,10 +767,13 @@ export class ClientConnection
   }
 
   #deliver(message: Message): void {
-    if (isTraced(dispatchTracing)) {
-      const trace: DispatchTrace = { connection: this, message }
-      dispatchTracing.traceSync(() => callIn(trace, () => this.#hand(trace.message)), trace)
-    } else this.#hand(message)
+    if (isTraced(dispatchTracing)) this.#handTraced(message)
+    else this.#hand(message)
+  }
+
+  #handTraced(message: Message): void {
+    const trace: DispatchTrace = { connection: this, message }
+    dispatchTracing.traceSync(() => callIn(trace, () => this.#hand(trace.message)), trace)
   }
 
   #hand(message: Message): void {
@@ -871,7 +877,16 @@ export class ClientConnection
   requestSync(id: number, payload: RequestPayload, options: SyncLeaseOptions): Lease
   requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome
   requestSync(id: number, payload?: RequestPayload, options?: RequestSyncOptions): Outcome {
-    if (!isTraced(requestTracing)) return this.#requestSync(id, payload, options)
+    return isTraced(requestTracing)
+      ? this.#requestSyncTraced(id, payload, options)
+      : this.#requestSync(id, payload, options)
+  }
+
+  #requestSyncTraced(
+    id: number,
+    payload: RequestPayload,
+    options: RequestSyncOptions | undefined,
+  ): Outcome {
     const trace = this.#trace(id, payload, true, false)
     return requestTracing.traceSync(
       () =>

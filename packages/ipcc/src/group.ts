@@ -89,6 +89,8 @@ export class Group {
     let kept = 0
     let lentFrom = -1
     const position = words[Word.slabPosition] as number
+    // Who subscribes meanwhile sees the next batch.
+    const traced = isTraced(dispatchTracing)
     this.#walking = true
     for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
       const number = table[at + Row.connection] as number
@@ -100,11 +102,7 @@ export class Group {
       if (kind === Kind.dispatch && flags === In.slab) {
         const connection = this.connections[number]
         const transient = connection?.transient
-        if (
-          transient !== undefined &&
-          !(connection as ClientConnection).keeps &&
-          !isTraced(dispatchTracing)
-        ) {
+        if (transient !== undefined && !traced && !(connection as ClientConnection).keeps) {
           const offset = table[at + Row.offset] as number
           if (lentFrom < 0) lentFrom = offset
           try {

@@ -15,16 +15,9 @@
  * - `coroipc:server:dispatch`    {@link DispatchTrace}: a call of `connection.dispatch`
  */
 import { type Channel, channel, tracingChannel } from 'node:diagnostics_channel'
-import type {
-  BufferPart,
-  Credentials,
-  Payload,
-  SharedBuffer,
-  Surrounded,
-  Tracing,
-} from '@coroipc/native'
+import type { Credentials, Surrounded, Tracing } from '@coroipc/native'
 import type { Connection } from './connection.js'
-import type { Request } from './request.js'
+import type { AnswerPayload, Request } from './request.js'
 
 /** Message of the tracing channel `coroipc:server:connect`. */
 export interface ConnectTrace {
@@ -58,7 +51,7 @@ export interface RequestTrace extends Surrounded {
 export interface DispatchTrace {
   readonly connection: Connection
   id: number
-  payload: Payload | SharedBuffer | BufferPart | undefined
+  payload: AnswerPayload
   /** What `dispatch` returned. */
   result?: boolean
   error?: unknown
