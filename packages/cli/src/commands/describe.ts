@@ -77,7 +77,12 @@ export const command: Command = {
   summary: 'Services of a server: their requests, dispatches and types',
   arguments: [
     { name: 'NAME', help: 'the server', complete: 'server' },
-    { name: 'SERVICE', help: 'one service: its number or name (all)', optional: true },
+    {
+      name: 'SERVICE',
+      help: 'one service: its number or name (all)',
+      optional: true,
+      complete: 'service',
+    },
   ],
   options: inspectorOptions,
   details: `The server has to tell: new Server({ inspect: true }), and addService({ description }), which a contract
