@@ -10,6 +10,7 @@ import {
 } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
+import { Peer } from '../support/peer.js'
 
 interface Message {
   kind: keyof typeof inspection.dispatches
@@ -264,6 +265,55 @@ t.test(
     await tool.close()
   },
 )
+
+t.test('what cannot be told for want of memory is lost, and served all the same', async (t) => {
+  await using peer = await Peer.open({ through: ['prlimit', '--nofile=128'] })
+  const name = freshName()
+  await peer.run(async ({ ipcs, state }, name) => {
+    state.errors = []
+    process.on('uncaughtException', (error) => state.errors.push(String(error)))
+    const server = new ipcs.Server({ inspect: { record: true } })
+    server.addService({
+      id: 7,
+      onConnect: () => {},
+      handlers: {
+        0: (request) => request.payload,
+        1: (_, connection) => String(connection.dispatch(new Uint8Array(60_000))),
+      },
+    })
+    await server.listen(name)
+  }, name)
+  await using client = await connect(name, { service: 7 })
+  const { tool, messages } = await record(name, {}, { dispatchRingBytes: 4096 })
+  await peer.run(({ state, require }) => {
+    const { openSync } = require('node:fs') as typeof import('node:fs')
+    state.files = []
+    try {
+      for (;;) state.files.push(openSync('/dev/null', 'r'))
+    } catch {} // there are no more
+  })
+  // For a tool with so small a ring this needs a segment, which needs a file descriptor.
+  const payload = new Uint8Array(60_000)
+  t.equal((await client.request(0, payload, { timeoutMs: 5000 })).length, 60_000)
+  t.equal(text(await client.request(1, undefined, { timeoutMs: 5000 })), 'true')
+  t.equal(text(await client.request(0, 'small')), 'small')
+  t.strictSame(await peer.run(({ state }) => state.errors as string[]), [])
+  await peer.run(({ state, require }) => {
+    const { closeSync } = require('node:fs') as typeof import('node:fs')
+    for (const file of state.files) closeSync(file)
+  })
+  await client.request(0, 'again')
+  const { lost } = await stop(tool)
+  t.ok(lost >= 3, `${lost} lost`)
+  const again = messages.findIndex(({ payload: bytes }) => bytes === 'again')
+  const told = messages.slice(0, again).filter(({ kind }) => kind === 'lost')
+  t.equal(
+    told.reduce((sum, { bytes }) => sum + bytes, 0),
+    lost,
+    'told before what came after',
+  )
+  await tool.close()
+})
 
 t.test('who may not, or asks for what is not there, is refused', async (t) => {
   const refused = { code: 'ERR_COROIPC_REFUSED' }

@@ -121,6 +121,8 @@ class Session {
     { id = 0, request = 0, status = 0, flags = 0 }: About,
     payload: Uint8Array | readonly Uint8Array[],
   ): void {
+    // What was lost is told where it was, before anything else.
+    this.#tellLost()
     if (this.#untold > 0) {
       this.#lose()
       return
@@ -133,7 +135,7 @@ class Session {
       length += part.length
     }
     this.#write(connection, id, request, status, length, length > most ? flags | CUT : flags)
-    if (this.#tool.dispatch(kept, { id: kind })) this.#recorded++
+    if (this.#send(kept, kind)) this.#recorded++
     else this.#lose()
   }
 
@@ -156,16 +158,25 @@ class Session {
     view.setUint32(28, flags, true)
   }
 
+  /** False also where no memory can be had for it: what is served must not notice. */
+  #send(payload: Uint8Array | readonly Uint8Array[], kind: number): boolean {
+    try {
+      return this.#tool.dispatch(payload, { id: kind })
+    } catch {
+      return false
+    }
+  }
+
   #lose(): void {
     this.#lost++
     this.#untold++
   }
 
-  /** There is room again. */
+  /** As soon as there is room again. */
   #tellLost(): void {
     if (this.#untold === 0) return
     this.#write({ number: 0, service: 0 }, 0, 0, 0, this.#untold, 0)
-    if (this.#tool.dispatch(this.#header, { id: Recorded.lost })) this.#untold = 0
+    if (this.#send(this.#header, Recorded.lost)) this.#untold = 0
   }
 
   end(): RecordingEnd {
