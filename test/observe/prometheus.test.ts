@@ -131,6 +131,20 @@ t.test('the registry of a cluster adds them up', async (t) => {
   t.equal(samples.get('coroipc_server_latency_seconds_count{server="demo"}'), 2)
 })
 
+t.test('in the text of OpenMetrics as well', async (t) => {
+  await using own = await serve()
+  const register = new Registry<'application/openmetrics-text; version=1.0.0; charset=utf-8'>()
+  register.setContentType('application/openmetrics-text; version=1.0.0; charset=utf-8')
+  new ServerMetrics({ register: register as never }).add(own.server, 'demo')
+  const body = await register.metrics()
+  t.match(body, '# TYPE coroipc_server_requests counter')
+  t.match(body, 'coroipc_server_requests_total{server="demo"} 0')
+  t.match(body, 'coroipc_server_latency_seconds_bucket{le="+Inf",server="demo"} 0')
+  t.ok(body.endsWith('# EOF\n'))
+  const names = [...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name)
+  t.equal(new Set(names).size, names.length, 'each family once')
+})
+
 t.test('requests by service, name and outcome, on both sides', async (t) => {
   await using own = await serve()
   const register = new Registry()
