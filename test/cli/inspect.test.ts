@@ -1,9 +1,10 @@
 // `coroipc inspect`: the page in a real browser, what it shows of a real server, and everybody it must not answer.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type IncomingMessage, request as httpRequest } from 'node:http'
-import { join } from 'node:path'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import t from 'tap'
@@ -22,9 +23,14 @@ interface Inspecting extends AsyncDisposable {
 }
 
 /** The command, until its address is there. */
-async function inspect(name: string, ...args: string[]): Promise<Inspecting> {
+async function inspect(
+  name: string,
+  args: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Promise<Inspecting> {
   const child = spawn(process.execPath, [bin, 'inspect', name, '--interval', '100', ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
   })
   const exit = once(child, 'exit')
   const [line] = (await Promise.race([
@@ -183,6 +189,21 @@ t.test('nobody looks: the server is not asked', async (t) => {
     return still
   })
   t.pass()
+})
+
+t.test('--open hands the address to xdg-open', async (t) => {
+  const name = newName()
+  await using server = await busyServer(name, '')
+  t.ok(server.pid > 0)
+  const folder = mkdtempSync(join(tmpdir(), 'coroipc-inspect-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const opened = join(folder, 'opened')
+  const program = `#!/bin/sh\nprintf %s "$1" > ${opened}.new && mv ${opened}.new ${opened}\n`
+  writeFileSync(join(folder, 'xdg-open'), program, { mode: 0o755 })
+  const PATH = `${folder}${delimiter}${process.env['PATH']}`
+  await using page = await inspect(name, ['--open'], { PATH })
+  await until('it is opened', () => existsSync(opened))
+  t.equal(readFileSync(opened, 'utf8'), page.url.href)
 })
 
 t.test('a server that tells nothing, and a wrong port', async (t) => {
