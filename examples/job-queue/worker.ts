@@ -1,8 +1,9 @@
-// Works: a job is a number, its result the number's prime factors. One that cannot be factored has failed.
+// Works: a job is a number, its result the number's prime factors. One that cannot be factored has failed. A worker may be
+// there before the queue, and stays when the queue goes and comes back.
 //
-//   node build/examples/job-queue/worker.js <name> [--die-at NUMBER]      ends on SIGTERM, or with the queue
+//   node build/examples/job-queue/worker.js <name> [--die-at NUMBER]      ends on SIGTERM
 import { parseArgs } from 'node:util'
-import { connect, IpcError } from '@coroipc/ipcc'
+import { IpcError, reconnecting } from '@coroipc/ipcc'
 import { DONE, FAILED, jobOf, numbered, TAKE, WORK } from './protocol.js'
 
 const { values, positionals } = parseArgs({
@@ -25,18 +26,28 @@ function factors(number: number): number[] {
   return number > 1 ? [...found, number] : found
 }
 
-const connection = await connect(name, { service: WORK })
-process.once('SIGTERM', () => void connection.close())
-try {
-  for (;;) {
-    const { number, bytes } = jobOf(await connection.request(TAKE, '', { timeoutMs: Infinity }))
-    const question = Buffer.from(bytes).toString()
-    if (question === values['die-at']) process.kill(process.pid, 'SIGKILL')
-    const integer = Number(question)
-    if (Number.isSafeInteger(integer) && integer > 0)
-      await connection.request(DONE, numbered(number, Buffer.from(factors(integer).join(' x '))))
-    else await connection.request(FAILED, numbered(number, new Uint8Array()))
+const queue = reconnecting(name, { service: WORK })
+queue.on('error', (error) => {
+  console.error(error.message) // it has closed itself: not allowed, or another version
+  process.exitCode = 1
+})
+process.once('SIGTERM', () => void queue.close())
+
+async function work(): Promise<void> {
+  const { number, bytes } = jobOf(await queue.request(TAKE, '', { timeoutMs: Infinity }))
+  const question = Buffer.from(bytes).toString()
+  if (question === values['die-at']) process.kill(process.pid, 'SIGKILL')
+  const integer = Number(question)
+  if (Number.isSafeInteger(integer) && integer > 0)
+    await queue.request(DONE, numbered(number, Buffer.from(factors(integer).join(' x '))))
+  else await queue.request(FAILED, numbered(number, new Uint8Array()))
+}
+
+while (!queue.closed) {
+  try {
+    await work()
+  } catch (error) {
+    if (!IpcError.is(error)) throw error
+    await queue.connected().catch(() => {}) // the queue has gone, and with it the job: its submitter knows
   }
-} catch (error) {
-  if (!connection.closed || !IpcError.is(error)) throw error // it was closed, or the queue is gone
 }

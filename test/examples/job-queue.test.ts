@@ -48,3 +48,16 @@ t.test('a job that nobody waits for is not begun', async (t) => {
   t.same(await depth(), { queued: 0, taken: 0, workers: 1 })
   await worker.stop()
 })
+
+t.test('a worker is there before the queue, and outlives it', async (t) => {
+  using place = new Place()
+  await using worker = start(place, 'job-queue/worker.js', 'jobs')
+  for (const number of ['6', '10']) {
+    await using server = start(place, 'job-queue/server.js', 'jobs')
+    await server.line(/^listening/)
+    const { stdout } = await run(place, 'job-queue/submit.js', 'jobs', number)
+    t.equal(stdout, `${number}: 2 x ${Number(number) / 2}\n`)
+    await server.stop(number === '6' ? 'SIGKILL' : 'SIGTERM')
+  }
+  t.match(await worker.stop(), { code: 0, stderr: '' })
+})
