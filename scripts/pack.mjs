@@ -54,6 +54,8 @@ function published() {
   return found
 }
 
+const filesBelow = (folder) => readdirSync(folder, { recursive: true, encoding: 'utf8' })
+
 /** A folder with what is published of a package. */
 function stage({ folder, manifest }) {
   const from = join(root, folder)
@@ -62,7 +64,10 @@ function stage({ folder, manifest }) {
   mkdirSync(to, { recursive: true })
   writeFileSync(join(to, 'package.json'), `${JSON.stringify(rest, null, 2)}\n`)
   cpSync(join(root, 'LICENSE'), join(to, 'LICENSE'))
-  for (const name of ['README.md', ...manifest.files]) {
+  const readme = `# ${rest.name}\n\n${rest.description}.\n\nLicense: ${rest.license}.\n`
+  if (!existsSync(join(from, 'README.md'))) writeFileSync(join(to, 'README.md'), readme)
+  else cpSync(join(from, 'README.md'), join(to, 'README.md'))
+  for (const name of manifest.files) {
     if (name === 'prebuilds') continue
     if (!existsSync(join(from, name))) fail(`${folder} has no ${name}`)
     cpSync(join(from, name), join(to, name), { recursive: true })
@@ -71,7 +76,7 @@ function stage({ folder, manifest }) {
     for (const target of wanted)
       cpSync(addonFile(target), join(to, 'prebuilds', target, 'coroipc.node'))
   // A module that was removed from the sources may have left its output in dist.
-  for (const map of readdirSync(to, { recursive: true }).filter((name) => /s\.map$/.test(name))) {
+  for (const map of filesBelow(to).filter((name) => name.endsWith('s.map'))) {
     const { sources } = readJson(join(to, map))
     for (const source of sources)
       if (!existsSync(resolve(to, map, '..', source)))

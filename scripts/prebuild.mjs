@@ -44,11 +44,13 @@ function muslForArm64() {
   const apt = join(build, 'apt')
   for (const folder of ['lists/partial', 'cache/archives/partial'])
     mkdirSync(join(apt, folder), { recursive: true })
-  const options = [
-    '-qq',
-    ...['APT::Architecture=arm64', 'APT::Architectures=arm64', 'APT::Sandbox::User=root'],
-    ...[`Dir::State::Lists=${apt}/lists`, `Dir::Cache=${apt}/cache`],
-  ].flatMap((option, index) => (index === 0 ? [option] : ['-o', option]))
+  const settings = [
+    'APT::Architecture=arm64',
+    'APT::Architectures=arm64',
+    'APT::Sandbox::User=root',
+  ]
+  settings.push(`Dir::State::Lists=${apt}/lists`, `Dir::Cache=${apt}/cache`)
+  const options = ['-qq', ...settings.flatMap((setting) => ['-o', setting])]
   for (const what of [['update'], ['download', 'musl', 'musl-dev']]) {
     const { status, stderr } = run('apt-get', [...options, ...what], { cwd: apt })
     if (status !== 0) throw new Error(`apt-get ${what.join(' ')} (arm64): ${stderr}`)
@@ -131,8 +133,11 @@ export function prebuild(wanted) {
   const { status } = spawnSync(
     'make',
     [
-      ...['--no-print-directory', '-C', join(root, 'native/prebuild')],
-      ...['-j', String(availableParallelism())],
+      '--no-print-directory',
+      '-C',
+      join(root, 'native/prebuild'),
+      '-j',
+      String(availableParallelism()),
       `NODE_DIR=${headers}`,
       `ADDON_API=${join(root, 'node_modules/node-addon-api')}`,
       ...wanted,

@@ -178,7 +178,7 @@ const runScripts = (names, { node = process.execPath, label = '', env = {}, jobs
   )
 
 // What measures itself or builds things has nothing to do with the addon, and takes long.
-const withoutAddon = /^test\/(?:fuzz\/fuzz|house\/|matrix\/|scribble\/|storm\/|sweep\/)/
+const withoutAddon = /^test\/(?:fuzz\/fuzz|house\/|matrix\/|packaging\/|scribble\/|storm\/|sweep\/)/
 
 async function runWithAddon(kind) {
   const addon = new SanitizedAddon(kind)

@@ -419,7 +419,8 @@ export interface Addon {
 type Binding = Omit<Addon, 'statsNames'> & { readonly statsWords: number }
 
 function load(): Addon {
-  const { path, binding } = loadBinary<Binding>()
+  const { path, binding: loaded } = loadBinary()
+  const binding = loaded as Binding
   const { statsWords } = binding
   if (
     binding.abiVersion !== abiVersion ||

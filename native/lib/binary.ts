@@ -50,7 +50,7 @@ function isMusl(): boolean {
 }
 
 /** Loads the binary; where it was found goes with it. */
-export function loadBinary<Binding>(): { path: string; binding: Binding } {
+export function loadBinary(): { path: string; binding: unknown } {
   // Bun would load it, and end the process at the first call that waits.
   if (process.versions['bun'] !== undefined)
     throw binaryError(
@@ -73,7 +73,7 @@ export function loadBinary<Binding>(): { path: string; binding: Binding } {
     path = prebuilt
   }
   try {
-    return { path, binding: createRequire(import.meta.url)(path) as Binding }
+    return { path, binding: createRequire(import.meta.url)(path) as unknown }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const what = `${path} could not be loaded: ${message}`

@@ -62,13 +62,13 @@ t.test('the library exports what the headers declare, and nothing else', async (
     .map((name) => readFileSync(join(prefix, 'include/coroipc', name), 'utf8'))
     .join('\n')
   const declared = [...headers.matchAll(/COROIPC_API\s[^;(]*?\b(coroipc[cs]?_\w+)\(/g)].map(
-    ([, name]) => name,
+    ([, name]) => name as string,
   )
   const exported = succeed('nm', '-D', '--defined-only', join(prefix, 'lib/libcoroipc.so'))
     .split('\n')
     .map((line) => line.split(' ').slice(1))
     .filter(([kind]) => kind === 'T' || kind === 'D' || kind === 'B' || kind === 'R')
-    .map(([, name]) => name?.replace(/@.*/, ''))
+    .map(([, name]) => (name as string).replace(/@.*/, ''))
   t.ok(exported.length > 90, `${exported.length} functions`)
   t.same(exported.sort(), declared.sort())
   t.match(
