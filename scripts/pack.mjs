@@ -54,6 +54,10 @@ function published() {
   return found
 }
 
+// npm takes a package with a binding.gyp for one to be compiled at installation, whatever its manifest says (`npm ci` does so for
+// tarballs, gypfile false or not).
+const publishedAs = { 'binding.gyp': 'sources.gyp' }
+
 const filesBelow = (folder) => readdirSync(folder, { recursive: true, encoding: 'utf8' })
 
 /** A folder with what is published of a package. */
@@ -70,7 +74,7 @@ function stage({ folder, manifest }) {
   for (const name of manifest.files) {
     if (name === 'prebuilds') continue
     if (!existsSync(join(from, name))) fail(`${folder} has no ${name}`)
-    cpSync(join(from, name), join(to, name), { recursive: true })
+    cpSync(join(from, name), join(to, publishedAs[name] ?? name), { recursive: true })
   }
   if (manifest.files.includes('prebuilds'))
     for (const target of wanted)

@@ -22,7 +22,8 @@ const root = new URL('..', import.meta.url)
 const inPackage = (path: string): string => fileURLToPath(new URL(path, root))
 
 const HOW = `To build it from the sources that the package brings (g++ 11 or newer, make, python3):
-  npm install --no-save node-addon-api && npx node-gyp rebuild --directory ${fileURLToPath(root)}
+  npm install --no-save node-addon-api
+  cd ${fileURLToPath(root)} && cp sources.gyp binding.gyp && npx node-gyp rebuild
 In a clone of the repository: npm run build. More: docs/guide/installing.md`
 
 const PERMISSION = 'With --permission, Node.js loads addons with --allow-addons.'
