@@ -75,6 +75,7 @@ export const Kind = {
   slotFree: 23,
   authorizeEnded: 24,
   room: 25,
+  accepted: 26,
 } as const
 
 /** `COROIPC_IN_*`. */

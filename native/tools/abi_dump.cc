@@ -144,6 +144,7 @@ constexpr Named kKind[] = {
     KIND(slot_free, SLOT_FREE),
     KIND(authorize_ended, AUTHORIZE_ENDED),
     KIND(room, ROOM),
+    KIND(accepted, ACCEPTED),
 #undef KIND
 };
 

@@ -108,7 +108,7 @@ async function serve(
 t.test('requests, answers and dispatches as they were', async (t) => {
   await using server = await serve()
   const { tool, messages, begun } = await record(server.name)
-  t.match(begun, { time: /^\d{4}-.*Z$/, payloadBytes: 65536 })
+  t.match(begun, { payloadBytes: 65536 })
   const client = await connect(server.name, { service: 7, trustServer: true })
   t.equal(text(await client.request(0, 'abc')), 'abc')
   await client.request(1)

@@ -212,9 +212,9 @@ export interface RecordQuestion {
   readonly payloadBytes?: number | undefined
 }
 
+/** Times of the messages are milliseconds since this answer was made. */
 export interface RecordingBegun {
-  /** When, ISO 8601: times of the messages are milliseconds since then. */
-  readonly time: string
+  /** Of each payload so many are sent at most. */
   readonly payloadBytes: number
 }
 
@@ -500,7 +500,7 @@ export class Inspection<Context> {
     if (!this.#recorder.begin(tool, wanted)) throw refused()
     this.#server.record(this.#recorder)
     for (const each of open) if (each !== undefined) this.#recorder.connected(each, tool)
-    const answer: RecordingBegun = { time: new Date().toISOString(), payloadBytes: most }
+    const answer: RecordingBegun = { payloadBytes: most }
     return JSON.stringify(answer)
   }
 

@@ -15,9 +15,9 @@ export const command: Command = {
     },
     timeout: { type: 'string', value: 'MS', help: `time for the answer (${DEFAULT_MS})` },
   },
-  details: `Connects, asks for nothing and leaves: the server's thread has to answer the handshake, so one that hangs or is
-blocked is found out, and one that is closing does not listen any more. Exit code 0: healthy; 1: it answered, but not as was
-asked; 3: nobody listens; 4: no answer in time; 5: it went away meanwhile.
+  details: `Connects, asks for nothing and leaves: the server's thread has to answer the handshake, so one that hangs or
+is blocked is found out, and one that is closing does not listen any more. Exit code 0: healthy; 1: it
+answered, but not as was asked; 3: nobody listens; 4: no answer in time; 5: it went away meanwhile.
 
 Examples:
   coroipc health demo

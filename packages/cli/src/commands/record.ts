@@ -142,7 +142,7 @@ Examples:
     const header: Header = {
       coroipc: 'recording',
       version: FORMAT,
-      time: begun.time,
+      time: new Date().toISOString(),
       server: { address: server.address, pid: server.pid },
       versions: server.versions,
       connection: connection ?? null,
