@@ -6,6 +6,7 @@ import { Peer } from '../support/peer.js'
 import { Program } from '../support/program.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
 import { outcome, pattern, sleep, text, until } from '../support/wait.js'
+import { sharedMemory } from '../support/shared-memory.js'
 
 runtimeDirectory(t)
 
@@ -384,33 +385,37 @@ t.test('the limit of handshakes', async (t) => {
   await server.close()
 })
 
-t.test('limits of bytes: of one uid, and of the segments of one connection', async (t) => {
-  const { server, here, name } = await pair(
-    { limits: { bytesPerUid: 3 << 20, segmentBytes: 2 << 20, segments: 8 } },
-    { trust: () => true, handlers: { 0: () => {} } },
-    { trustServer: true },
-  )
-  await using second = await connect(name, { service: 1 })
-  t.equal(
-    await outcome(connect(name, { service: 1 })),
-    'ERR_COROIPC_LIMIT',
-    'three times a MiB of rings',
-  )
-  await second.close()
-  const buffers: Disposable[] = []
-  t.equal(
-    await outcome(async () => {
-      for (;;) buffers.push(await here.allocate(500_000))
-    }),
-    'ERR_COROIPC_LIMIT',
-  )
-  t.ok(buffers.length >= 1 && buffers.length < 8, `${buffers.length} buffers`)
-  for (const buffer of buffers) buffer[Symbol.dispose]()
-  const again = await here.allocate(500_000)
-  again[Symbol.dispose]()
-  await here.close()
-  await server.close()
-})
+t.test(
+  'limits of bytes: of one uid, and of the segments of one connection',
+  sharedMemory,
+  async (t) => {
+    const { server, here, name } = await pair(
+      { limits: { bytesPerUid: 3 << 20, segmentBytes: 2 << 20, segments: 8 } },
+      { trust: () => true, handlers: { 0: () => {} } },
+      { trustServer: true },
+    )
+    await using second = await connect(name, { service: 1 })
+    t.equal(
+      await outcome(connect(name, { service: 1 })),
+      'ERR_COROIPC_LIMIT',
+      'three times a MiB of rings',
+    )
+    await second.close()
+    const buffers: Disposable[] = []
+    t.equal(
+      await outcome(async () => {
+        for (;;) buffers.push(await here.allocate(500_000))
+      }),
+      'ERR_COROIPC_LIMIT',
+    )
+    t.ok(buffers.length >= 1 && buffers.length < 8, `${buffers.length} buffers`)
+    for (const buffer of buffers) buffer[Symbol.dispose]()
+    const again = await here.allocate(500_000)
+    again[Symbol.dispose]()
+    await here.close()
+    await server.close()
+  },
+)
 
 t.test(
   'a request rate: the client waits, and nothing is refused; it can be changed while it runs',
