@@ -26,7 +26,8 @@ const HOW = `To build it from the sources that the package brings (g++ 11 or new
   cd ${fileURLToPath(root)} && cp sources.gyp binding.gyp && npx node-gyp rebuild
 In a clone of the repository: npm run build. More: docs/guide/installing.md`
 
-const PERMISSION = 'With --permission, Node.js loads addons with --allow-addons.'
+const SWITCHED_OFF =
+  'Native addons are switched off. Leave --no-addons out. With --permission, Node.js loads addons with --allow-addons.'
 
 /** What is thrown while the binary is looked for. */
 export function binaryError(
@@ -79,7 +80,7 @@ export function loadBinary(): { path: string; binding: unknown } {
     const { code, message } = error as NodeJS.ErrnoException
     const what = `${path} could not be loaded: ${message}`
     throw code === 'ERR_DLOPEN_DISABLED'
-      ? binaryError('ERR_COROIPC_BINARY_REFUSED', what, error, PERMISSION)
+      ? binaryError('ERR_COROIPC_BINARY_REFUSED', what, error, SWITCHED_OFF)
       : binaryError('ERR_COROIPC_BINARY_REFUSED', what, error)
   }
 }

@@ -94,12 +94,9 @@ export async function addonAndFeatures(): Promise<Check[]> {
   try {
     native = await import('@coroipc/native')
   } catch (error) {
-    const { message, code } = error as Error & { code?: string }
-    const advice =
-      code === 'ERR_DLOPEN_DISABLED'
-        ? 'native addons are switched off: no --no-addons, and with --permission also --allow-addons'
-        : 'npm run build, in a clone; else install the package for this platform again'
-    return [fail('addon', message.split('\n')[0] ?? '', advice)]
+    // The loader says what is wrong, and below that what to do.
+    const [what = '', ...advice] = (error as Error).message.split('\n')
+    return [fail('addon', what, advice.join('\n      '))]
   }
   const { abiVersion, addon, featureCodes } = native
   const names = Object.keys(featureCodes) as Feature[]
