@@ -33,10 +33,6 @@ export interface PayloadWork {
   expected(bytes: number, seed: number): number
 }
 
-/** Memory that was read last, and its words: who reads one memory again and again needs one view for all of it. */
-let known: Uint8Array | undefined
-let knownWords: Int32Array | undefined
-
 const small: PayloadWork = {
   fill: (words, seed) => {
     const count = words.length
@@ -54,14 +50,6 @@ const small: PayloadWork = {
       for (let i = 0; i < words.length; i++) sum = (sum + (words[i] as number)) | 0
       return sum
     }
-    if (memory === known && begin % 4 === 0) {
-      knownWords ??= new Int32Array(memory.buffer, memory.byteOffset, memory.byteLength >>> 2)
-      const last = end >>> 2
-      for (let i = begin >>> 2; i < last; i++) sum = (sum + (knownWords[i] as number)) | 0
-      return sum
-    }
-    known = memory.byteOffset % 4 === 0 ? memory : undefined
-    knownWords = undefined
     // A view of this payload alone would cost more than reading it byte by byte.
     for (let i = begin; i + 4 <= end; i += 4) sum = (sum + wordAt(memory, i)) | 0
     return sum
@@ -165,22 +153,41 @@ export class PayloadBuffer {
 export class PayloadCheck {
   readonly #bytes: number
   readonly #work: PayloadWork
+  /** What the last one lay in. */
+  #memory: Uint8Array | undefined
+  #words: Int32Array | undefined
 
   constructor(bytes: number, touch: Touch) {
     this.#bytes = bytes
     this.#work = payloadWork(touch, bytes)
   }
 
+  /** Of one in an array of its own. */
   right(payload: Uint8Array, seed: number): boolean {
-    return this.rightAt(payload, 0, payload.length, seed)
+    const { length } = payload
+    const expected = this.#work.expected(this.#bytes, seed)
+    return length === this.#bytes && this.#work.read(payload, 0, length) === expected
   }
 
-  /** Of one that lies somewhere in `memory`. */
+  /** Of one that lies somewhere in memory which is used again: one view of its words is enough for all of them. */
   rightAt(memory: Uint8Array, offset: number, length: number, seed: number): boolean {
-    const work = this.#work
     const bytes = this.#bytes
-    const expected = work.expected(bytes, seed)
-    return length === bytes && work.read(memory, offset, offset + length) === expected
+    if (length !== bytes) return false
+    if (memory !== this.#memory) {
+      this.#memory = memory
+      this.#words =
+        this.#work === small && memory.byteOffset % 4 === 0
+          ? new Int32Array(memory.buffer, memory.byteOffset, memory.byteLength >>> 2)
+          : undefined
+    }
+    const words = this.#words
+    const expected = this.#work.expected(bytes, seed)
+    if (words === undefined || offset % 4 !== 0)
+      return this.#work.read(memory, offset, offset + bytes) === expected
+    let sum = 0
+    const end = (offset + bytes) >>> 2
+    for (let i = offset >>> 2; i < end; i++) sum = (sum + (words[i] as number)) | 0
+    return sum === expected
   }
 }
 

@@ -52,9 +52,9 @@ export function measureDispatches(
     let warm = last + task.warmupMs
     const end = warm + task.durationMs
     let over = false
-    const receive = (memory: Uint8Array, offset: number, length: number): void => {
+    const receive = (right: boolean): void => {
       if (over) return
-      if (!check.rightAt(memory, offset, length, seed)) wrong++
+      if (!right) wrong++
       seed = (seed + 1) | 0
       if (--untilSample !== 0) return
       untilSample = perSample
@@ -74,10 +74,12 @@ export function measureDispatches(
       }
     }
     if (task.variant === 'offset')
-      required(side.subscribeTransient, 'subscribeTransient').call(side, receive)
+      required(side.subscribeTransient, 'subscribeTransient').call(side, (memory, offset, length) =>
+        receive(check.rightAt(memory, offset, length, seed)),
+      )
     else
       required(side.subscribe, 'subscribe').call(side, (payload) =>
-        receive(payload, 0, payload.length),
+        receive(check.right(payload, seed)),
       )
   })
 }
