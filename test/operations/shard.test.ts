@@ -1,5 +1,6 @@
 // One name over several worker threads: who gets which connection, what becomes of the others when one crashes, new code
 // without a lost call, and the end.
+import { readdirSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { type Connection, connect, reconnecting } from '@coroipc/ipcc'
 import { shard, shardSocket } from '@coroipc/ipcs'
@@ -36,6 +37,26 @@ t.test('each worker gets its share, also after some have left', async (t) => {
     return (await placeOf(next)) === 1
   })
   for (const client of clients) await client.close()
+})
+
+t.test('more clients than there are slots, while the worker computes', async (t) => {
+  const name = freshName()
+  await using _ = await shard(script, { name, workers: 1 })
+  const first = await connect(name, { service: 1, timeoutMs: 20_000 })
+  const before = readdirSync('/proc/self/fd').length
+  const computed = first.request(1, '500')
+  // Slots are 256, and as many may wait: nobody is forgotten.
+  const all = await Promise.allSettled(
+    Array.from({ length: 400 }, () => connect(name, { service: 1, timeoutMs: 20_000 })),
+  )
+  await computed
+  const codes = all.map((each) =>
+    each.status === 'fulfilled' ? 'OK' : (each.reason as { code: string }).code,
+  )
+  t.notOk(codes.includes('ERR_COROIPC_TIMED_OUT'), [...new Set(codes)].join(' '))
+  for (const each of all) if (each.status === 'fulfilled') await each.value.close()
+  await until('nothing of them is left', () => readdirSync('/proc/self/fd').length <= before + 8)
+  await first.close()
 })
 
 t.test('a worker that crashes ends its own connections only, and comes back', async (t) => {

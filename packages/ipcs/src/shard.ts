@@ -34,6 +34,10 @@ import { KEY, type ShardData, Shared, SLOTS, type Told } from './shard-socket.js
 import { Service } from './service.js'
 
 const WORKERS_MAX = 1024
+/** Sockets that wait for a worker, in all: whoever connects can have many, and nobody has asked who it is. */
+const WAITING_MAX = 256
+/** When workers are asked again that have not taken what they were given. */
+const AGAIN_MS = 10
 /** What `shard` takes beside the script. */
 export interface ShardOptions {
   /** The name, as of `server.listen`; or an inherited socket. */
@@ -159,8 +163,9 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
   readonly #alive = new Set<Shard>()
   readonly #pauses: number[]
   readonly #timers = new Set<NodeJS.Timeout>()
-  /** Accepted while no worker could take them. */
+  /** Accepted while no worker could take them; where there are too many the oldest goes. */
   readonly #waiting: number[] = []
+  #again: NodeJS.Timeout | undefined
   #closing: Promise<void> | undefined
 
   /** @internal Users call `shard`. */
@@ -267,9 +272,24 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
       .filter((shard): shard is Shard => shard?.listening === true)
       .sort((a, b) => a.load - b.load || a.sent - b.sent)
     if (ready.some((shard) => shard.give(fd))) return
-    if (this.#closing === undefined)
-      this.#waiting.push(fd) // its client waits as long as it likes
-    else closeSync(fd)
+    if (this.#closing !== undefined) {
+      closeSync(fd)
+      return
+    }
+    this.#waiting.push(fd)
+    if (this.#waiting.length > WAITING_MAX) closeSync(this.#waiting.shift() as number)
+    if (ready.length > 0) this.#giveAgain() // else a worker that comes to listen is given them
+  }
+
+  #giveAgain(): void {
+    if (this.#again !== undefined) return
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      this.#again = undefined
+      for (const fd of this.#waiting.splice(0)) this.#give(fd)
+    }, AGAIN_MS)
+    this.#again = timer
+    this.#timers.add(timer)
   }
 
   /** @internal Resolves when every worker listens for the first time; rejects with what one of them threw before. */
