@@ -74,3 +74,78 @@ export async function burden(name: string, service: number, each: number): Promi
   )
   return peer
 }
+
+/** One whose inspection lies: `text` stands wherever a text or a number may, or it is no JSON, or its list has no end. */
+export async function serveLies(
+  name: string,
+  lie: 'text' | 'no json' | 'no end',
+  text = '',
+): Promise<Peer> {
+  const peer = await Peer.open()
+  await peer.run(
+    async ({ ipcs }, name, lie, text) => {
+      const { requests } = ipcs.inspection
+      const server = new ipcs.Server()
+      const ring = { bytes: text, used: text }
+      const service = { id: text, name: text, version: text, summary: text }
+      const about = { [text]: { name: text, summary: text, codec: text, request: { type: text } } }
+      const answers: [number, object][] = [
+        [
+          requests.server,
+          {
+            address: text,
+            pid: text,
+            uid: text,
+            command: [text],
+            uptimeMs: 1,
+            nowMs: 1,
+            versions: { coroipc: text, node: text },
+            options: { wait: text },
+            cpu: { user: 1, system: 1 },
+            memory: { rssBytes: 1 },
+            limits: { connections: text },
+            stats: { connections: text },
+          },
+        ],
+        [
+          requests.services,
+          lie === 'no end'
+            ? { services: [], next: 1 }
+            : { services: [{ ...service, described: true, connections: text, ended: {} }] },
+        ],
+        [
+          requests.connections,
+          {
+            connections: [
+              {
+                id: text,
+                number: text,
+                service: text,
+                pid: text,
+                uid: text,
+                ageMs: 1,
+                rings: { request: ring, response: ring, dispatch: ring },
+                stats: {},
+              },
+            ],
+          },
+        ],
+        [requests.describe, { description: { ...service, requests: about, dispatches: about } }],
+      ]
+      server.addService({
+        id: ipcs.inspection.service,
+        handlers: new Map(
+          answers.map(([id, answer]) => [
+            id,
+            () => (lie === 'no json' ? text : JSON.stringify(answer)),
+          ]),
+        ),
+      })
+      await server.listen(name)
+    },
+    name,
+    lie,
+    text,
+  )
+  return peer
+}

@@ -1,12 +1,14 @@
 // `coroipc list` and `coroipc describe`: which servers are found, who is said to run them, what they say of themselves.
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { Peer } from '../support/peer.js'
 import { until } from '../support/wait.js'
 import { coroipc, newName, serve, values } from './cli.js'
-import { serveInspected } from './inspected.js'
+import { serveInspected, serveLies } from './inspected.js'
 
 const directory = mkdtempSync(join(tmpdir(), 'coroipc-list-'))
 t.teardown(() => rmSync(directory, { recursive: true }))
@@ -148,3 +150,29 @@ t.test(
     await until('the end', async () => (await coroipc(['describe', name])).code === 3)
   },
 )
+
+t.test('nothing that a server or its name says drives the terminal', async (t) => {
+  const red = '\u001b[31mred\u009b'
+  for (const lie of ['text', 'no json'] as const) {
+    const name = newName()
+    await using _ = await serveLies(name, lie, red)
+    for (const args of [
+      ['list'],
+      ['describe', name],
+      ['describe', name, '--json'],
+      ['top', name],
+    ]) {
+      const { stdout, stderr } = await coroipc(args)
+      // oxlint-disable-next-line no-control-regex
+      t.notMatch(stdout + stderr, /[\u001b\u009b]/, `${lie}: ${args.join(' ')}`)
+      t.match(stdout + stderr, 'red')
+    }
+  }
+  const file = createServer().listen(join(directory, `a${red}`))
+  await once(file, 'listening')
+  const { stdout } = await coroipc(['list', '--dead'])
+  file.close()
+  t.match(stdout, 'a\\x1b[31mred\\x9b')
+  // oxlint-disable-next-line no-control-regex
+  t.notMatch(stdout, /[\u001b\u009b]/)
+})

@@ -3,7 +3,7 @@
  * `coroipc doctor` has to be able to say that there is none.
  */
 import { Exit, UsageError } from './command.js'
-import { type Output, printable } from './output.js'
+import { jsonText, type Output, printable } from './output.js'
 
 /** An error of the command itself, with advice. */
 export class CommandError extends Error {
@@ -94,7 +94,7 @@ export function errorRecord(error: unknown): Record<string, unknown> {
 /** Shows an error on stderr: `coroipc: MESSAGE (CODE)`, its cause, advice; or one line of JSON. */
 export function showError(output: Output, error: unknown): void {
   if (output.json) {
-    process.stderr.write(`${JSON.stringify({ error: errorRecord(error) })}\n`)
+    output.note(jsonText({ error: errorRecord(error) }))
     return
   }
   const code = codeOf(error)

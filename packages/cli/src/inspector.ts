@@ -16,6 +16,7 @@ import { connectTo } from './client.js'
 import { Exit, ID_MAX, integerOption, type Options, UsageError, type Values } from './command.js'
 import { CommandError } from './errors.js'
 import { didYouMean } from './near.js'
+import { printableValue } from './output.js'
 
 /** The options of every command that asks the inspection. */
 export const inspectorOptions: Options = {
@@ -128,10 +129,13 @@ export class Inspector implements AsyncDisposable {
     } while (after !== undefined)
   }
 
-  /** Any question: the answer is what the server says it is. */
+  /**
+   * Any question: the answer is what the server says it is, numbers too may be texts. So none of it is anything that a
+   * terminal would obey.
+   */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters
   async ask<Answer>(id: number, question: object = {}): Promise<Answer> {
     const answer = await this.connection.request(id, JSON.stringify(question))
-    return JSON.parse(new TextDecoder().decode(answer)) as Answer
+    return printableValue(JSON.parse(new TextDecoder().decode(answer))) as Answer
   }
 }

@@ -56,6 +56,16 @@ export function printable(text: string): string {
   return text.replace(unprintable, escaped)
 }
 
+/** JSON of strangers with such texts alone, names of members included. */
+export function printableValue(value: unknown): unknown {
+  if (typeof value === 'string') return printable(value)
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(printableValue)
+  return Object.fromEntries(
+    Object.entries(value).map(([name, each]) => [printable(name), printableValue(each)]),
+  )
+}
+
 /** Whether a text can be shown as it is; the line ends of DOS are none that hurt. */
 export function isPrintable(text: string): boolean {
   return text.replaceAll('\r\n', '\n').search(unprintable) < 0

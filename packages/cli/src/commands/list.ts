@@ -106,12 +106,12 @@ Examples:
           { title: 'SERVICES', shrink: true },
         ],
         listed.map(({ name, pid, uid, program, connections, services, note, state }) => [
-          state === 'serving' ? name : output.style('dim', name),
+          state === 'serving' ? printable(name) : output.style('dim', printable(name)),
           pid ?? '-',
           uid === undefined ? '-' : userName(uid),
           printable(program ?? '-'),
           connections === undefined ? '-' : count(connections),
-          note === undefined ? servicesText(services) : output.style('dim', note),
+          note === undefined ? servicesText(services) : output.style('dim', printable(note)),
         ]),
       )
     else output.note('no servers')
