@@ -151,6 +151,13 @@ t.test(
   },
 )
 
+t.test('one whose list has no end does not hold up the others', async (t) => {
+  const name = newName()
+  await using _ = await serveLies(name, 'no end')
+  t.match(await listed(name, '--timeout', '300'), [{ state: 'unreachable', note: /not answer/ }])
+  t.equal((await coroipc(['describe', name, '--timeout', '300'])).code, 4)
+})
+
 t.test('nothing that a server or its name says drives the terminal', async (t) => {
   const red = '\u001b[31mred\u009b'
   for (const lie of ['text', 'no json'] as const) {

@@ -58,12 +58,17 @@ export function serviceNamed(
 
 /** Larger pages are fewer questions, but make a server that has thousands of connections busy for longer. */
 const PAGE = 128
+/** What all pages of one list may be, those of a server that has no end of them included. */
+const LIST_BYTES_MAX = 64 << 20
 
 export class Inspector implements AsyncDisposable {
   readonly connection: Connection
+  /** A whole list has the time of one question: a server must not keep us by handing out pages. */
+  readonly #timeoutMs: number
 
-  private constructor(connection: Connection) {
+  private constructor(connection: Connection, timeoutMs: number) {
     this.connection = connection
+    this.#timeoutMs = timeoutMs
   }
 
   /** @throws CommandError if the server has no inspection, else as `connect` */
@@ -73,7 +78,7 @@ export class Inspector implements AsyncDisposable {
     options: Omit<ConnectOptions, 'service'> = {},
   ): Promise<Inspector> {
     try {
-      return new Inspector(await connectTo(name, service, timeoutMs, options))
+      return new Inspector(await connectTo(name, service, timeoutMs, options), timeoutMs)
     } catch (error) {
       if (!IpcError.is(error, 'ERR_COROIPC_NO_SERVICE')) throw error
       const told = new CommandError(
@@ -121,11 +126,17 @@ export class Inspector implements AsyncDisposable {
   }
 
   async *#pages(id: number, question: InspectedPage): AsyncGenerator<object> {
+    const end = performance.now() + this.#timeoutMs
     let after: number | undefined
+    let left = LIST_BYTES_MAX
     do {
-      const page = await this.ask<{ next?: number }>(id, { ...question, limit: PAGE, after })
+      const payload = await this.#asked(id, { ...question, limit: PAGE, after })
+      left -= payload.length
+      const page = read<{ next?: number }>(payload)
       yield page
       after = page.next
+      if (after !== undefined && (left < 0 || performance.now() > end))
+        throw new IpcError('ERR_COROIPC_TIMED_OUT', "the inspection's list has no end")
     } while (after !== undefined)
   }
 
@@ -135,7 +146,15 @@ export class Inspector implements AsyncDisposable {
    */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters
   async ask<Answer>(id: number, question: object = {}): Promise<Answer> {
-    const answer = await this.connection.request(id, JSON.stringify(question))
-    return printableValue(JSON.parse(new TextDecoder().decode(answer))) as Answer
+    return read(await this.#asked(id, question))
   }
+
+  #asked(id: number, question: object): Promise<Uint8Array> {
+    return this.connection.request(id, JSON.stringify(question))
+  }
+}
+
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters
+function read<Answer>(payload: Uint8Array): Answer {
+  return printableValue(JSON.parse(new TextDecoder().decode(payload))) as Answer
 }
