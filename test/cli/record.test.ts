@@ -180,6 +180,24 @@ t.test('other answers are shown, counted, and the exit code', async (t) => {
   t.equal(other.code, 0, 'without --compare nothing is wrong with that')
 })
 
+t.test('Ctrl-C ends a replay that waits for a time far away', async (t) => {
+  const far = join(directory, 'far.jsonl')
+  const about = '"connection":1,"service":7'
+  writeFileSync(
+    far,
+    `{"coroipc":"recording","version":1}
+{"kind":"request","t":0,"request":1,"id":0,"text":"x",${about}}
+{"kind":"answer","t":1,"request":1,"status":0,"bytes":1,"text":"y",${about}}
+{"kind":"request","t":3e9,"request":2,"id":0,"text":"x",${about}}
+`,
+  )
+  const args = ['replay', far, name, '--compare']
+  const { code, stdout, stderr } = await coroipc(args, { kill: ['SIGINT', /another payload/] })
+  t.equal(code, 1)
+  t.match(stdout, /^1 requests in/m)
+  t.equal(stderr, '')
+})
+
 t.test('what cannot be', async (t) => {
   const silent = newName()
   await using _ = await serve(silent, true)
@@ -196,6 +214,17 @@ t.test('what cannot be', async (t) => {
     ['null\n', /is no recording/],
     ['{"coroipc":"recording","version":2}\n', /is of version 2/],
     ['{"coroipc":"recording","version":1}\n{"t":1,', /line 2: not JSON/],
+    ...[
+      'null',
+      '{"kind":5}',
+      '{"kind":"request","t":"soon","connection":1,"request":1,"service":7,"id":0}',
+      '{"kind":"request","t":0,"connection":1,"request":1,"service":7,"id":"\\u001b[31m"}',
+      '{"kind":"request","t":0,"connection":1,"request":1,"service":7,"id":0,"text":{}}',
+      '{"kind":"answer","t":0,"connection":1,"request":1,"status":0,"bytes":"\\u001b[31m"}',
+    ].map(
+      (line) =>
+        [`{"coroipc":"recording","version":1}\n${line}\n`, /line 2: is no line of a rec/] as const,
+    ),
   ] as const) {
     writeFileSync(wrong, content)
     t.match(await coroipc(['replay', wrong, name]), { code: 1, stderr: message })

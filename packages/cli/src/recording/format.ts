@@ -171,12 +171,32 @@ export async function readRecording(
         throw new CommandError(`${file}, line ${number}: not JSON`)
       }
       if (header === undefined) header = checkHeader(file, line)
-      else lines.push(line as Line)
+      else lines.push(checkLine(file, number, line))
     }
   }
   await Promise.race([read(), failed])
   if (header === undefined) throw new CommandError(`${file}: is empty`)
   return { header, lines }
+}
+
+const isText = (value: unknown): boolean => value === undefined || typeof value === 'string'
+/** What is looked at of lines of a kind. Others may have come from a newer version: they are passed over. */
+const numbers: Readonly<Record<string, readonly string[]>> = {
+  request: ['t', 'connection', 'request', 'service', 'id'],
+  answer: ['t', 'connection', 'request', 'status', 'bytes'],
+}
+
+/** A file may have come from anybody: what is used is what it is taken for. */
+function checkLine(file: string, number: number, line: unknown): Line {
+  const found = (typeof line === 'object' ? (line ?? {}) : {}) as Readonly<Record<string, unknown>>
+  const { kind, text, base64, code } = found
+  const needed = typeof kind === 'string' && Object.hasOwn(numbers, kind) ? numbers[kind] : []
+  const right =
+    typeof kind === 'string' &&
+    (needed ?? []).every((name) => Number.isFinite(found[name])) &&
+    [text, base64, code].every(isText)
+  if (!right) throw new CommandError(`${file}, line ${number}: is no line of a recording`)
+  return line as Line
 }
 
 function checkHeader(file: string, line: unknown): Header {

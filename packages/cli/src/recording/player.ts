@@ -53,6 +53,7 @@ export interface PlayOptions {
 
 /** Timers are exact to a millisecond; what is nearer is waited for by turns. */
 const TIMER_MS = 2
+const TIMER_MS_MAX = 0x7fffffff
 const SHOWN = 60
 
 /** Requests with their answers, in the order of the recording. */
@@ -122,11 +123,11 @@ class Lane {
   }
 
   /** Waits only while too many are on their way. */
-  async send(pair: Recorded): Promise<void> {
+  async send(pair: Recorded, signal: AbortSignal): Promise<void> {
     const { request } = pair
     const payload = payloadOf(request)
     if (request.oneWay === true) {
-      while (!this.connection.send(request.id, payload)) await setImmediate()
+      while (!signal.aborted && !this.connection.send(request.id, payload)) await setImmediate()
       return
     }
     while (this.#inFlight >= this.#window)
@@ -166,11 +167,12 @@ class Lane {
   }
 }
 
-async function sleepUntil(time: number): Promise<void> {
-  for (;;) {
+async function sleepUntil(time: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
     const left = time - performance.now()
     if (left <= 0) return
-    if (left > TIMER_MS) await delay(left - 1)
+    if (left > TIMER_MS)
+      await delay(Math.min(left - 1, TIMER_MS_MAX), undefined, { signal }).catch(() => {})
     else await setImmediate()
   }
 }
@@ -212,10 +214,11 @@ export async function play(lines: readonly Line[], options: PlayOptions): Promis
       if (signal.aborted) break
       const due = began + (pair.request.t - (first as Recorded).request.t) / speed
       if (speed !== Infinity) {
-        await sleepUntil(due)
+        await sleepUntil(due, signal)
+        if (signal.aborted) break
         lateMs = Math.max(lateMs, performance.now() - due)
       }
-      await (lanes.get(pair.request.connection) as Lane).send(pair)
+      await (lanes.get(pair.request.connection) as Lane).send(pair, signal)
       requests++
       if (pair.request.oneWay === true) uncompared++
     }
