@@ -49,6 +49,18 @@ t.test('an answer is shown as it is asked for', async (t) => {
   t.equal(cloned.stdout, '{"a":[1]}\n')
 })
 
+t.test('MessagePack is read without the records of msgpackr, which are compiled', async (t) => {
+  const { pack } = await import('msgpackr')
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+  const asked = async (digits: string): Promise<unknown> => {
+    const args = ['call', name, '7', '0', '--hex', digits, '--codec', 'msgpack', '--output', 'json']
+    return values((await coroipc(args)).stdout)[0]
+  }
+  t.match(await asked(hex(pack({ a: 1 }))), { value: { a: 1 } })
+  const record = `d47240${hex(pack(['a']))}01`
+  t.match(await asked(record), { hex: record })
+})
+
 t.test("the application's own status is told, and is no failure", async (t) => {
   const { code, stdout, stderr } = await call('1', '--text', 'x')
   t.same({ code, stdout, stderr }, { code: 0, stdout: 'x!\n', stderr: 'status 42\n' })

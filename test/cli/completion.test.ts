@@ -45,3 +45,9 @@ t.test('names that would be commands are not offered', async (t) => {
   t.ok(other.pid > 0)
   t.same(await words(`coroipc listen ${hostile} `), [])
 })
+
+t.test('names that would be options are not offered', async (t) => {
+  const name = newName()
+  await using _ = await serve(name, true, '--file=/etc/hostname')
+  t.same(await words(`coroipc call ${name} `), [])
+})

@@ -45,10 +45,13 @@ function withoutValues(name: 'utf8' | 'bytes'): Codec {
 
 interface Msgpackr {
   pack(value: unknown): Uint8Array
-  unpack(bytes: Uint8Array): unknown
+  readonly Unpackr: new (options: object) => { unpack(bytes: Uint8Array): unknown }
 }
 
-/** The program's own msgpackr, as @coroipc/contract takes it. */
+/**
+ * The program's own msgpackr, as @coroipc/contract takes it: without records, of whose names a stranger would have
+ * functions compiled.
+ */
 async function msgpack(): Promise<Codec> {
   const name: string = 'msgpackr'
   let library: Msgpackr
@@ -60,10 +63,12 @@ async function msgpack(): Promise<Codec> {
       'npm install msgpackr, beside @coroipc/cli; or give and show bytes: --codec bytes',
     )
   }
+  const unpackr = new library.Unpackr({ useRecords: false, mapsAsObjects: true })
+  Object.assign(unpackr, { structures: Object.freeze(Object.assign([], { sharedLength: 0 })) })
   return {
     name: 'msgpack',
     write: (value) => library.pack(value),
-    read: (bytes) => library.unpack(bytes),
+    read: (bytes) => unpackr.unpack(bytes),
   }
 }
 

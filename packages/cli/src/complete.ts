@@ -44,9 +44,12 @@ async function argumentChoices(
 ): Promise<readonly string[]> {
   const { complete } = argument ?? {}
   const [server = '', service] = before
-  if (complete === 'server') return listeningSockets().map(({ name }) => name)
-  if (complete === 'service') return told(server, undefined)
-  if (complete === 'request') return told(server, service)
+  if (complete === 'server')
+    return listeningSockets()
+      .map(({ name }) => name)
+      .filter(noOption)
+  if (complete === 'service') return (await told(server, undefined)).filter(noOption)
+  if (complete === 'request') return (await told(server, service)).filter(noOption)
   return complete === undefined || complete === 'file' ? [] : complete
 }
 
@@ -81,8 +84,9 @@ async function choices(
 }
 
 // What completes a line is run by the next key: names that others gave, to a socket or a service, must mean nothing to a
-// shell.
+// shell, nor to the command.
 const harmless = /^[\w@.,:=/+-]+$/
+const noOption = (name: string): boolean => !name.startsWith('-')
 
 /** Words that complete the line, whole ones. Nothing where nothing is known: file names, then. */
 export async function completions(line: string): Promise<string[]> {
