@@ -170,12 +170,13 @@ t.test('nobody looks: the server is not asked', async (t) => {
   const server = await Peer.open()
   t.teardown(() => server.end())
   await server.run(async ({ ipcs, state }, name) => {
-    state.server = new ipcs.Server({ inspect: true })
+    // Not where `coroipc list` of a test beside this one would ask it as well.
+    state.server = new ipcs.Server({ inspect: { service: 300 } })
     await state.server.listen(name)
   }, name)
   const asked = (): Promise<number> =>
     server.run(({ state }) => state.server.stats().requests as number)
-  await using page = await inspect(name)
+  await using page = await inspect(name, ['--inspection', '300'])
   t.equal(await asked(), 0)
   await ask(page.url, `${page.url.pathname}events`)
   await until('it is asked', async () => (await asked()) > 0)
