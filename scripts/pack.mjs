@@ -4,8 +4,8 @@
 //   npm run pack -- --target linux-x64               with these binaries only (may be repeated)
 //   npm run pack -- --out DIRECTORY
 //
-// Each package is put together in a folder of its own first: its files, LICENSE, and a package.json without what is of use only
-// in the clone. The last lines name each tarball and its size.
+// Each package is put together in a folder of its own first: its files, README, LICENSE, and a package.json without what is of
+// use only in the clone. The last lines name each tarball and its size.
 import { spawnSync } from 'node:child_process'
 import {
   cpSync,
@@ -68,9 +68,8 @@ function stage({ folder, manifest }) {
   mkdirSync(to, { recursive: true })
   writeFileSync(join(to, 'package.json'), `${JSON.stringify(rest, null, 2)}\n`)
   cpSync(join(root, 'LICENSE'), join(to, 'LICENSE'))
-  const readme = `# ${rest.name}\n\n${rest.description}.\n\nLicense: ${rest.license}.\n`
-  if (!existsSync(join(from, 'README.md'))) writeFileSync(join(to, 'README.md'), readme)
-  else cpSync(join(from, 'README.md'), join(to, 'README.md'))
+  if (!existsSync(join(from, 'README.md'))) fail(`${folder} has no README.md`)
+  cpSync(join(from, 'README.md'), join(to, 'README.md'))
   for (const name of manifest.files) {
     if (name === 'prebuilds') continue
     if (!existsSync(join(from, name))) fail(`${folder} has no ${name}`)

@@ -79,11 +79,22 @@ export const comment = (block: Block, name: string): string | undefined =>
     ?.slice(name.length + 1)
     .trim()
 
+/** What stands in the tarballs, each by itself. */
+export const packagePages = (): string[] => [
+  'native/README.md',
+  ...readdirSync(join(root, 'packages')).map((name) => join('packages', name, 'README.md')),
+]
+
 /** The pages whose blocks are for users: all but the reports, which a program writes. */
-export const manual = (): string[] =>
-  ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'bench/README.md'].concat(
-    pagesBelow('docs').filter((path) => !path.startsWith('docs/api/')),
-  )
+export const manual = (): string[] => [
+  'README.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'CHANGELOG.md',
+  'bench/README.md',
+  ...packagePages(),
+  ...pagesBelow('docs').filter((path) => !path.startsWith('docs/api/')),
+]
 
 /** The block that is the file `name`. */
 export function fileBlock(path: string, name: string): Block {

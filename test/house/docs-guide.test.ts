@@ -1,11 +1,11 @@
-// The programs of the guide and of the pages on migration run as they stand there, and print what the page says they print.
+// The programs of the guide, of the pages on migration and of the packages run as they stand there, and print what the page says they print.
 import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { root } from '../support/paths.js'
-import { blocksOf, pagesBelow, Workshop, word } from './docs-blocks.js'
+import { blocksOf, packagePages, pagesBelow, Workshop, word } from './docs-blocks.js'
 
 const run = promisify(execFile)
 const failed = (error: { stdout?: string; stderr?: string; message: string }): string =>
@@ -21,7 +21,8 @@ function lend(workshop: Workshop, name: string): boolean {
   return true
 }
 
-for (const page of [...pagesBelow('docs/guide'), ...pagesBelow('docs/migration')]) {
+const pages = [...pagesBelow('docs/guide'), ...pagesBelow('docs/migration'), ...packagePages()]
+for (const page of pages) {
   const blocks = blocksOf(page)
   const programs = blocks.filter(({ words }) => words.includes('run'))
   if (programs.length === 0) continue
