@@ -36,6 +36,27 @@ await server.close()`
 const asModule = `import { Server } from '@coroipc/ipcs'
 import { connect } from '@coroipc/ipcc'
 ${program}`
+const typed = `import { bytes, defineService } from '@coroipc/contract'
+import { client } from '@coroipc/contract/client'
+import { implement } from '@coroipc/contract/server'
+import { Server } from '@coroipc/ipcs'
+import { connect } from '@coroipc/ipcc'
+import { ServerMetrics } from '@coroipc/observe/prometheus'
+import { traceRequests } from '@coroipc/observe/opentelemetry'
+import { register } from 'prom-client'
+const name = '@coroipc-pack-' + process.pid
+const contract = defineService({ id: 1, requests: { echo: { id: 0, request: bytes, response: bytes } } })
+const server = new Server()
+server.addService(implement(contract, { handlers: { echo: (value) => value } }))
+await server.listen(name)
+new ServerMetrics().add(server, 'packed')
+const tracing = traceRequests()
+const connection = await connect(name, { service: 1 })
+console.log(new TextDecoder().decode(await client(connection, contract).echo(new TextEncoder().encode('typed'))))
+console.log((await register.metrics()).match(/^coroipc_server_requests_total.*/m)[0])
+tracing.stop()
+await connection.close()
+await server.close()`
 const asScript = `const { Server } = require('@coroipc/ipcs')
 const { connect } = require('@coroipc/ipcc')
 ;(async () => {
@@ -71,8 +92,8 @@ function tools(): Tool[] {
 
 /** The tarballs of ours, and of what they depend on. */
 let tarballs: string[] = []
-/** Those that every program needs; others bring packages that are not here to be installed offline. */
-const base = /(?:native|ipcs|ipcc|eventemitter3)-[\d.]+\.tgz$/
+/** All but the command line, which brings packages that are not here to be installed offline. */
+const base = /(?:native|ipcs|ipcc|contract|observe|eventemitter3|standard-schema-spec)-[\d.]+\.tgz$/
 
 function install({ node, npm }: Pick<Tool, 'node' | 'npm'>, folder: string): void {
   mkdirSync(folder)
@@ -98,12 +119,15 @@ function install({ node, npm }: Pick<Tool, 'node' | 'npm'>, folder: string): voi
 t.test('npm run pack', async (t) => {
   const out = join(work, 'tarballs')
   await run(process.execPath, [join(root, 'scripts/pack.mjs'), '--target', target, '--out', out])
+  const others = ['eventemitter3', '@standard-schema/spec'].map((name) =>
+    join(root, 'node_modules', name),
+  )
   const { stdout } = await run(
     'npm',
-    ['pack', '--json', '--pack-destination', out, join(root, 'node_modules/eventemitter3')],
+    ['pack', '--json', '--ignore-scripts', '--pack-destination', out, ...others],
     { env: clean },
   )
-  t.match(stdout, /eventemitter3/)
+  t.match(stdout, /eventemitter3[^]*standard-schema/)
   tarballs = readdirSync(out).map((name) => join(out, name))
   for (const tarball of tarballs.filter((name) => basename(name).startsWith('coroipc-'))) {
     const { stdout: listed } = await run('tar', ['tzf', tarball])
@@ -141,6 +165,14 @@ t.test('installed by each npm, used by each Node.js', async (t) => {
         const { stdout } = await run(node, [join(folder, name)])
         t.equal(stdout, 'installed\n', name)
       }
+      // Optional peers are a program's own: the clone's.
+      for (const peer of ['prom-client', '@opentelemetry/api']) {
+        mkdirSync(dirname(join(folder, 'node_modules', peer)), { recursive: true })
+        symlinkSync(join(root, 'node_modules', peer), join(folder, 'node_modules', peer))
+      }
+      writeFileSync(join(folder, 'typed.mjs'), typed)
+      const { stdout } = await run(node, [join(folder, 'typed.mjs')])
+      t.equal(stdout, 'typed\ncoroipc_server_requests_total{server="packed"} 1\n')
     })
   }
 })
