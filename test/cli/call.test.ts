@@ -2,7 +2,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { defineService } from '@coroipc/contract'
+import { implement } from '@coroipc/contract/server'
+import { Server } from '@coroipc/ipcs'
 import t from 'tap'
+import { z } from 'zod'
 import { until } from '../support/wait.js'
 import { coroipc, newName, serve, values } from './cli.js'
 
@@ -95,6 +99,35 @@ t.test('a server that tells nothing is asked by number', async (t) => {
   const { code, stderr } = await coroipc(['call', silent, 'cache', 'get'])
   t.equal(code, 2)
   t.match(stderr, 'this server tells no names')
+})
+
+t.test('what a contract refuses is a failure, in words', async (t) => {
+  const typed = newName()
+  const numbers = z.object({ a: z.number(), b: z.number() })
+  const contract = defineService({
+    id: 7,
+    requests: { add: { id: 0, request: numbers, response: z.number() } },
+  })
+  await using typing = new Server()
+  typing.addService(implement(contract, { handlers: { add: ({ a, b }) => a + b } }))
+  // By no contract, with a status that only they may use.
+  typing.addService({ id: 8, handlers: { 0: () => ({ status: -0x80000000, payload: '[{}]' }) } })
+  await typing.listen(typed)
+  const add = (...args: string[]) => coroipc(['call', typed, '7', '0', ...args])
+  t.equal((await add('--json', '{ "a": 1, "b": 2 }')).stdout, '3\n')
+  const wrong = ['--json', '{ "a": 1, "b": "2" }']
+  const { code, stdout, stderr } = await add(...wrong)
+  t.equal(code, 1)
+  t.equal(stdout, '')
+  t.match(
+    stderr,
+    /^coroipc: .*contract says: b: .*string.* \(ERR_COROIPC_REQUEST_INVALID\)\n {2}advice/,
+  )
+  const { error } = JSON.parse((await add(...wrong, '--output', 'json')).stderr)
+  t.equal(error.code, 'ERR_COROIPC_REQUEST_INVALID')
+  const own = await coroipc(['call', typed, '8', '0'])
+  t.equal(own.code, 0)
+  t.match(own.stderr, 'status -2147483648')
 })
 
 t.test('one way: sent before it ends, by option or because the description says so', async (t) => {

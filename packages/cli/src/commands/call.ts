@@ -26,6 +26,7 @@ import {
 import { describedService, findRequest, inspectionOption } from '../directory.js'
 import { spreadText } from '../distribution.js'
 import { count, isPrintable, jsonText, type Output, printable } from '../output.js'
+import { refusal } from '../refusal.js'
 
 const sources = ['json', 'text', 'hex', 'file']
 
@@ -158,7 +159,7 @@ export const command: Command = {
 
 Without payload option the payload is empty. \`auto\` shows an answer by its codec if that is known, else as text,
 else as a dump of its bytes; into a pipe the bytes go as they are. A status other than 0, which is the
-application's own, is shown on stderr; the exit code is 0 all the same.
+application's own, is shown on stderr; the exit code is 0 all the same. What a contract refuses is a failure.
 
 Examples:
   coroipc call demo 7 0 --text hello
@@ -197,6 +198,8 @@ Examples:
         ? connection.requestSync(id, payload, full)
         : await connection.request(id, payload, full)
     const seconds = (performance.now() - started) / 1000
+    const refused = refusal(answer as Answer)
+    if (refused !== undefined) throw refused
     const { status, payload: bytes } = answer as Answer
     const { latency } = connection.stats()
     if (output.json) {
