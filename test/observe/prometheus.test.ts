@@ -115,6 +115,7 @@ t.test('counters never go back: of sources that end, and of several with one nam
   t.equal(after.get('coroipc_server_requests_total{server="same"}'), 2)
   t.equal(after.get('coroipc_server_connections{server="same"}'), 0)
   await other.server.close()
+  t.throws(() => server.add({} as Server, 'no source'), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
   t.throws(() => server.add(own.server, ''), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
 })
 

@@ -157,6 +157,9 @@ class StatsMetrics {
 
   add(source: StatsSource, name: string): void {
     if (typeof name !== 'string' || name === '') throw invalidArgument('name', 'a text', name)
+    // Before a scrape takes what it throws for the end of the source.
+    if (typeof (source as { stats?: unknown } | null | undefined)?.stats !== 'function')
+      throw invalidArgument('source', 'a server or a connection (something with stats())', source)
     this.#sources.set(source, name)
   }
 
