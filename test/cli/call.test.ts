@@ -71,6 +71,16 @@ t.test("the application's own status is told, and is no failure", async (t) => {
   t.match(values((await call('1', '--output', 'json')).stdout), [{ status: 42, text: '!' }])
 })
 
+t.test('what a contract refuses has failed, and is not measured', async (t) => {
+  const said = 'the request is not what the contract says: a.0: too big; \\x1b[31m'
+  const refused = await call('10')
+  t.match(refused, { code: 1, stdout: '' })
+  t.match(refused.stderr, `${said} (ERR_COROIPC_REQUEST_INVALID)`)
+  const { error } = values((await call('10', '--output', 'json')).stderr)[0] ?? {}
+  t.match(error, { code: 'ERR_COROIPC_REQUEST_INVALID' })
+  t.match(await coroipc(['hz', name, '7', '10', '--seconds', '1']), { code: 1, stdout: '' })
+})
+
 t.test('services and requests by name; what they are called is told by the server', async (t) => {
   const named = await coroipc(['call', name, 'cache', 'get', '--json', '[1]'])
   t.equal(named.stdout, '[1]\n')

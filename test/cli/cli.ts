@@ -101,6 +101,10 @@ export async function serve(
           },
           6: () => new Uint8Array([0, 1, 2, 0x41, 0xff]),
           7: () => '\u001b[31mred\u001b[0m',
+          10: () => ({
+            status: -0x80000000, // as @coroipc/contract refuses
+            payload: '[{"message":"too big","path":["a",0]},{"message":"\\u001b[31m"}]',
+          }),
           8: (request) => `${request.payload.length}`,
           9: () =>
             setTimeout(() => process.kill(process.pid, 'SIGKILL'), 1) && new Promise(() => {}),

@@ -44,6 +44,7 @@ export class Distribution {
 }
 
 /** `p50 1.20 us, p99 17.0 us, longest 4.00 ms`. */
-export function spreadText({ p50, p99, max }: Spread): string {
+export function spreadText({ count, p50, p99, max }: Omit<Spread, 'mean' | 'min'>): string {
+  if (count === 0) return 'p50 -, p99 -, longest -'
   return `p50 ${durationText(p50)}, p99 ${durationText(p99)}, longest ${durationText(max)}`
 }

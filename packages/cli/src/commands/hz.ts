@@ -6,6 +6,7 @@ import { type Command, flag, ID_MAX, integerOption, timeoutOption, UsageError } 
 import { describedService, findRequest, inspectionOption } from '../directory.js'
 import { Distribution, type Spread, spreadText } from '../distribution.js'
 import { bytesText, count, durationText } from '../output.js'
+import { refusal } from '../refusal.js'
 
 /** Longest that a blocking loop keeps timers and signals waiting. */
 const BLOCK_MS = 20
@@ -153,6 +154,11 @@ Examples:
     await using connection = await connectTo(name, service, timeoutMs, {
       signal: interrupted,
     })
+    if (id !== undefined) {
+      // A contract refuses before its handler runs: that would be measured as if it were the handler.
+      const refused = refusal(await connection.request(id, payload, { full: true }))
+      if (refused !== undefined) throw refused
+    }
     const over = ended(connection).then((reason) => {
       throw serverGone(name, reason)
     })
