@@ -119,6 +119,7 @@ t.test('of one service; of one connection by the beginning of its id', async (t)
     return state.kept.id as string
   }, name)
   const one = join(directory, 'one.jsonl')
+  writeFileSync(one, 'of an earlier time, for everybody', { mode: 0o644 })
   const args = ['--connection', id.slice(0, 8), '--service', 'texts', '-n', '9', '--json']
   const { code, stdout } = await coroipc(['record', name, '-o', one, ...args])
   t.equal(code, 0)
@@ -196,6 +197,28 @@ t.test('Ctrl-C ends a replay that waits for a time far away', async (t) => {
   t.equal(code, 1)
   t.match(stdout, /^1 requests in/m)
   t.equal(stderr, '')
+})
+
+t.test('what its client gave up is no difference', async (t) => {
+  const given = join(directory, 'given-up.jsonl')
+  const lines = [
+    linesOf(file)[0],
+    { t: 1, kind: 'request', connection: 1, service: 7, request: 1, id: 0, bytes: 1, text: 'a' },
+    {
+      t: 2,
+      kind: 'answer',
+      connection: 1,
+      request: 1,
+      status: 0,
+      bytes: 0,
+      code: 'ERR_COROIPC_TIMED_OUT',
+    },
+    { t: 3, kind: 'end', recorded: 2, lost: 0 },
+  ]
+  writeFileSync(given, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+  const { code, stdout } = await coroipc(['replay', given, name, '--compare', '--json'])
+  t.equal(code, 0)
+  t.match(values(stdout), [{ requests: 1, uncompared: 1, differences: 0 }])
 })
 
 t.test('what cannot be', async (t) => {

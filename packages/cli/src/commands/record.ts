@@ -1,6 +1,6 @@
 /** `coroipc record`: a server's traffic with its times, into a file that `replay` reads. */
 import { once } from 'node:events'
-import { createWriteStream } from 'node:fs'
+import { createWriteStream, fchmodSync, fstatSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { IpcError } from '@coroipc/ipcc'
 import {
@@ -50,7 +50,11 @@ class Sink {
   }
 
   async opened(): Promise<void> {
-    if (this.#file) await once(this.#stream, 'open')
+    if (this.#file) {
+      const [fd] = (await once(this.#stream, 'open')) as [number]
+      // The mode above is that of a new file only. What is no file (a pipe, /dev/null) keeps its own.
+      if (fstatSync(fd).isFile()) fchmodSync(fd, 0o600)
+    }
     // What goes wrong later is thrown by the write that meets it.
     this.#stream.on('error', () => {})
   }

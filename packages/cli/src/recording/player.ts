@@ -24,7 +24,7 @@ export interface Difference {
 
 export interface Played {
   readonly requests: number
-  /** Without an answer in the recording, or one-way: nothing to compare with. */
+  /** Without an answer in the recording, given up by its client, or one-way: nothing to compare with. */
   readonly uncompared: number
   /** Cut off in the recording: not sent. */
   readonly skipped: number
@@ -76,14 +76,22 @@ export function pairs(lines: readonly Line[]): Recorded[] {
   return found
 }
 
+/** How requests end that their client gave up: its deadline, its signal. A recording does not have them. */
+const givenUp = new Set(['ERR_COROIPC_TIMED_OUT', 'ERR_COROIPC_ABORTED'])
+
+/** Whether the recording says what the server answers. */
+const isComparable = ({ answer }: Recorded): boolean =>
+  answer !== undefined && !givenUp.has(answer.code ?? 'OK')
+
 interface Outcome {
   readonly code: string
   readonly status: number
   readonly payload: Uint8Array
 }
 
-function difference({ request, answer }: Recorded, outcome: Outcome): Difference | undefined {
-  if (answer === undefined) return undefined
+function difference(pair: Recorded, outcome: Outcome): Difference | undefined {
+  const { request, answer } = pair
+  if (answer === undefined || !isComparable(pair)) return undefined
   const about = { t: request.t, service: request.service, id: request.id }
   const code = answer.code ?? 'OK'
   if (code !== outcome.code)
@@ -195,8 +203,8 @@ export async function play(lines: readonly Line[], options: PlayOptions): Promis
     latency.record(started, performance.now())
     codes[outcome.code] = (codes[outcome.code] ?? 0) + 1
     const { request, answer } = pair
-    if (answer === undefined) uncompared++
-    else recordedLatency.record(request.t, answer.t)
+    if (!isComparable(pair)) uncompared++
+    if (answer !== undefined) recordedLatency.record(request.t, answer.t)
     const found = difference(pair, outcome)
     if (found === undefined) return
     differences++
