@@ -38,6 +38,7 @@ const WORKERS_MAX = 1024
 const WAITING_MAX = 256
 /** When workers are asked again that have not taken what they were given. */
 const AGAIN_MS = 10
+
 /** What `shard` takes beside the script. */
 export interface ShardOptions {
   /** The name, as of `server.listen`; or an inherited socket. */
