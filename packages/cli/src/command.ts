@@ -57,6 +57,14 @@ export interface Command {
 /** Services, request ids and dispatch ids are 16 bits each. */
 export const ID_MAX = 65535
 
+/** What most commands begin with. */
+export const serverArgument: Argument = { name: 'NAME', help: 'the server', complete: 'server' }
+export const serviceArgument: Argument = {
+  name: 'SERVICE',
+  help: `its service: a number from 0 to ${ID_MAX}, or its name`,
+  complete: 'service',
+}
+
 /** Exit codes. Documented in docs/reference/cli.md. */
 export const Exit = {
   ok: 0,

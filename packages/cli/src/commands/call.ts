@@ -18,6 +18,8 @@ import {
   flag,
   ID_MAX,
   integerOption,
+  serverArgument,
+  serviceArgument,
   textOption,
   timeoutOption,
   UsageError,
@@ -111,12 +113,8 @@ async function find(
 export const command: Command = {
   summary: 'Ask a service, and show its answer',
   arguments: [
-    { name: 'NAME', help: 'the server', complete: 'server' },
-    {
-      name: 'SERVICE',
-      help: `its service: a number from 0 to ${ID_MAX}, or its name`,
-      complete: 'service',
-    },
+    serverArgument,
+    serviceArgument,
     {
       name: 'ID',
       help: `the request: a number from 0 to ${ID_MAX}, or its name`,

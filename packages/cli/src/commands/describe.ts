@@ -1,6 +1,6 @@
 /** `coroipc describe`: what a server offers, in its own words. */
 import type { InspectedService, ServiceDescription } from '@coroipc/ipcs'
-import type { Command } from '../command.js'
+import { type Command, serverArgument } from '../command.js'
 import { Inspector, inspectorChoice, inspectorOptions, serviceNamed } from '../inspector.js'
 import { type Column, type Output, printable } from '../output.js'
 import { schemaText } from '../schema.js'
@@ -76,7 +76,7 @@ function show(output: Output, service: InspectedService, description: ServiceDes
 export const command: Command = {
   summary: 'Services of a server: their requests, dispatches and types',
   arguments: [
-    { name: 'NAME', help: 'the server', complete: 'server' },
+    serverArgument,
     {
       name: 'SERVICE',
       help: 'one service: its number or name (all)',

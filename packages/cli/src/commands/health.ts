@@ -1,12 +1,19 @@
 /** `coroipc health`: whether a server answers; for systemd, Kubernetes and scripts. */
 import { probe } from '@coroipc/ipcc'
-import { type Command, Exit, ID_MAX, integerOption, timeoutOption } from '../command.js'
+import {
+  type Command,
+  Exit,
+  ID_MAX,
+  integerOption,
+  serverArgument,
+  timeoutOption,
+} from '../command.js'
 
 const DEFAULT_MS = 1000
 
 export const command: Command = {
   summary: 'Whether a server answers, as an exit code',
-  arguments: [{ name: 'NAME', help: 'the server', complete: 'server' }],
+  arguments: [serverArgument],
   options: {
     service: {
       type: 'string',

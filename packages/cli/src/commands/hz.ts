@@ -2,7 +2,15 @@
 import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import type { Connection } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
-import { type Command, flag, ID_MAX, integerOption, timeoutOption, UsageError } from '../command.js'
+import {
+  type Command,
+  flag,
+  integerOption,
+  serverArgument,
+  serviceArgument,
+  timeoutOption,
+  UsageError,
+} from '../command.js'
 import { describedService, findRequest, inspectionOption } from '../directory.js'
 import { Distribution, type Spread, spreadText } from '../distribution.js'
 import { bytesText, count, durationText } from '../output.js'
@@ -95,12 +103,8 @@ const row = (cells: readonly string[]): string =>
 export const command: Command = {
   summary: 'Measure how many dispatches, or answered calls, there are a second',
   arguments: [
-    { name: 'NAME', help: 'the server', complete: 'server' },
-    {
-      name: 'SERVICE',
-      help: `its service: a number from 0 to ${ID_MAX}, or its name`,
-      complete: 'service',
-    },
+    serverArgument,
+    serviceArgument,
     {
       name: 'ID',
       complete: 'request',

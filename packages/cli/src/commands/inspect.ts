@@ -1,14 +1,14 @@
 /** `coroipc inspect`: a page in the browser that shows what a server does. */
 import { spawn } from 'node:child_process'
 import { interruption } from '../client.js'
-import { type Command, flag, integerOption } from '../command.js'
+import { type Command, flag, integerOption, serverArgument } from '../command.js'
 import { Inspector, inspectorChoice, inspectorOptions } from '../inspector.js'
 import { Feed } from '../inspect/feed.js'
 import { PageServer } from '../inspect/page-server.js'
 
 export const command: Command = {
   summary: 'A page in the browser: rates, latencies, rings, connections, contracts',
-  arguments: [{ name: 'NAME', help: 'the server', complete: 'server' }],
+  arguments: [serverArgument],
   options: {
     ...inspectorOptions,
     port: { type: 'string', value: 'PORT', help: 'of 127.0.0.1; 0 (default): any that is free' },

@@ -3,7 +3,14 @@ import { once } from 'node:events'
 import type { Message } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
 import { type Codec, codecNames, findCodec, hexDump, readable } from '../codec.js'
-import { type Command, ID_MAX, integerOption, textOption, timeoutOption } from '../command.js'
+import {
+  type Command,
+  integerOption,
+  serverArgument,
+  serviceArgument,
+  textOption,
+  timeoutOption,
+} from '../command.js'
 import { describedService, findDispatch, inspectionOption } from '../directory.js'
 import { isPrintable, jsonText, type Output, printable } from '../output.js'
 
@@ -31,14 +38,7 @@ function show(output: Output, { name, codec }: Known, { id, payload, sequence }:
 
 export const command: Command = {
   summary: 'Show what a service sends unasked, as it comes',
-  arguments: [
-    { name: 'NAME', help: 'the server', complete: 'server' },
-    {
-      name: 'SERVICE',
-      help: `its service: a number from 0 to ${ID_MAX}, or its name`,
-      complete: 'service',
-    },
-  ],
+  arguments: [serverArgument, serviceArgument],
   options: {
     count: { type: 'string', short: 'n', value: 'N', help: 'end after N dispatches' },
     id: { type: 'string', value: 'ID', help: 'only dispatches of this id, or name' },

@@ -11,7 +11,14 @@ import {
   type RecordQuestion,
 } from '@coroipc/ipcs'
 import { interruption } from '../client.js'
-import { type Command, Exit, integerOption, textOption, UsageError } from '../command.js'
+import {
+  type Command,
+  Exit,
+  integerOption,
+  serverArgument,
+  textOption,
+  UsageError,
+} from '../command.js'
 import { CommandError } from '../errors.js'
 import { Inspector, inspectorChoice, inspectorOptions, serviceNamed } from '../inspector.js'
 import { count } from '../output.js'
@@ -86,7 +93,7 @@ async function begin(inspector: Inspector, question: RecordQuestion): Promise<Re
 
 export const command: Command = {
   summary: "A server's traffic with its times, into a file for replay",
-  arguments: [{ name: 'NAME', help: 'the server', complete: 'server' }],
+  arguments: [serverArgument],
   options: {
     output: { type: 'string', short: 'o', value: 'FILE', help: 'where to; - is standard output' },
     connection: {

@@ -6,6 +6,7 @@ import {
   flag,
   ID_MAX,
   integerOption,
+  serverArgument,
   textOption,
   timeoutOption,
   UsageError,
@@ -61,7 +62,7 @@ export const command: Command = {
   summary: 'Send the requests of a recording to a server, with their timing; compare answers',
   arguments: [
     { name: 'FILE', help: 'what `coroipc record` wrote; - is standard input', complete: 'file' },
-    { name: 'NAME', help: 'the server', complete: 'server' },
+    serverArgument,
   ],
   options: {
     speed: {

@@ -1,7 +1,14 @@
 /** `coroipc top`: what a server does, live. */
 import { setTimeout as delay } from 'node:timers/promises'
 import { ended, interruption, serverGone } from '../client.js'
-import { type Command, flag, integerOption, textOption, UsageError } from '../command.js'
+import {
+  type Command,
+  flag,
+  integerOption,
+  serverArgument,
+  textOption,
+  UsageError,
+} from '../command.js'
 import { Inspector, inspectorChoice, inspectorOptions } from '../inspector.js'
 import type { Output } from '../output.js'
 import { Screen } from '../screen.js'
@@ -170,7 +177,7 @@ function intervalOption(text: string | undefined): number {
 
 export const command: Command = {
   summary: 'What a server does, live: rates, latencies, backlogs, CPU, per connection',
-  arguments: [{ name: 'NAME', help: 'the server', complete: 'server' }],
+  arguments: [serverArgument],
   options: {
     interval: { type: 'string', short: 'i', value: 'S', help: 'seconds between two looks (1)' },
     count: {
