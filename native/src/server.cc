@@ -201,10 +201,13 @@ void coroipcs_server::OnListenerReady() {
       return;
     }
     if (options.accept_rows != 0) {
+      uid_t uid = kUnmappedUid;
+      if (coroipc::Credentials::PeerUid(peer.get(), &uid) != COROIPC_OK) continue;
       coroipc_entry row = {};
       row.connection = UINT32_MAX;
       row.kind = COROIPC_KIND_ACCEPTED;
       row.argument = static_cast<uint32_t>(peer.Release());
+      row.correlation = uid;
       PushEvent(row);
       continue;
     }

@@ -7,10 +7,11 @@ import { shard, shardSocket } from '@coroipc/ipcs'
 import t from 'tap'
 import { built } from '../support/paths.js'
 import { Gauge } from '../support/gauge.js'
+import { Peer } from '../support/peer.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
 import { outcome, text, until } from '../support/wait.js'
 
-runtimeDirectory(t)
+const directory = runtimeDirectory(t)
 const script = built('test/operations/shard-worker.js')
 interface Client {
   request(id: number, payload?: string): Promise<Uint8Array>
@@ -58,6 +59,46 @@ t.test('more clients than there are slots, while the worker computes', async (t)
   await until('nothing of them is left', () => readdirSync('/proc/self/fd').length <= before + 8)
   await first.close()
 })
+
+t.test(
+  'a user that knocks without end, while the worker computes, pushes out only itself',
+  async (t) => {
+    if (process.getuid?.() !== 0) {
+      t.pass('not run here', { skip: 'needs root, to become another user' })
+      return
+    }
+    const name = `${directory}/${freshName()}.sock`
+    await using _ = await shard(script, { name, workers: 1 })
+    const first = await connect(name, { service: 1, timeoutMs: 20_000 })
+    const peer = await Peer.open()
+    t.teardown(() => peer.end())
+    await peer.run(() => process.setuid?.(1234))
+    const fds = (): number => readdirSync('/proc/self/fd').length
+    const knock = (times: number): Promise<void> =>
+      peer.run(
+        ({ ipcc }, name, times) => {
+          for (let at = 0; at < times; at++)
+            ipcc.connect(name, { service: 1, timeoutMs: 20_000 }).catch(() => {})
+        },
+        name,
+        times,
+      )
+    const computed = first.request(1, '4000')
+    const before = fds()
+    await knock(256)
+    await until('its sockets fill the slots', () => fds() >= before + 256)
+    const honest = connect(name, { service: 1, timeoutMs: 20_000 })
+    await until('and somebody waits', () => fds() >= before + 258) // both ends are of this process
+    await knock(400)
+    t.equal(
+      await Promise.race([computed.then(() => 'has computed'), Promise.resolve('computes')]),
+      'computes',
+    )
+    t.equal(await outcome(honest.then(placeOf)), 'OK')
+    await (await honest).close()
+    await first.close()
+  },
+)
 
 t.test('a worker that crashes ends its own connections only, and comes back', async (t) => {
   const name = freshName()

@@ -136,7 +136,8 @@ enum coroipc_kind {
   COROIPC_KIND_AUTHORIZE_ENDED = 24, /* server: the peer left, or the wait for authorize ended */
   COROIPC_KIND_ROOM = 25,            /* group: queued requests have drained; FULL is over */
   COROIPC_KIND_ACCEPTED = 26 /* server with accept_rows: `argument` = a connected socket, the
-                                receiver's own, for coroipcs_adopt of a server of this process */
+                                receiver's own, for coroipcs_adopt of a server of this process;
+                                `correlation` = uid of who connected, SO_PEERCRED */
 };
 
 /* In SLOT_FREE: one or more of the slots that the library chose; coroipcc_given_up counts them. */

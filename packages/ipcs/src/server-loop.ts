@@ -81,8 +81,8 @@ export interface LoopEvents<Context> {
   error(error: IpcError, source: ErrorSource<Context>): void
   /** The native side says something; levels as in pino. */
   log(level: number, text: string): void
-  /** A socket was accepted for somebody else: only with `acceptRows`. The receiver's own. */
-  accepted?(fd: number): void
+  /** User `uid` has connected, for somebody else: only with `acceptRows`. The socket is the receiver's own. */
+  accepted?(fd: number, uid: number): void
   /** A connection's resources were given back, or a request was answered: a closing server looks. */
   progress(): void
 }
@@ -257,7 +257,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         if (connection !== undefined && !connection.closed) connection.drained()
         return
       case Kind.accepted:
-        this.#events.accepted?.(table[at + Row.argument] as number)
+        this.#events.accepted?.(
+          table[at + Row.argument] as number,
+          (table[at + Row.correlation] as number) >>> 0,
+        )
         return
       default:
     }

@@ -32,9 +32,10 @@ import { checkLog, levelName, type Log } from './log.js'
 import { isolated, ServerLoop } from './server-loop.js'
 import { KEY, type ShardData, Shared, SLOTS, type Told } from './shard-socket.js'
 import { Service } from './service.js'
+import { WaitingSockets } from './waiting-sockets.js'
 
 const WORKERS_MAX = 1024
-/** Sockets that wait for a worker, in all: whoever connects can have many, and nobody has asked who it is. */
+/** Sockets that wait for a worker, in all. */
 const WAITING_MAX = 256
 /** When workers are asked again that have not taken what they were given. */
 const AGAIN_MS = 10
@@ -87,6 +88,8 @@ class Shard {
   readonly exited: Promise<void>
   readonly #port: MessagePort
   readonly #shared = new Int32Array(new SharedArrayBuffer((Shared.slots + SLOTS) * 4))
+  /** Whose socket is, or was, in each slot. */
+  readonly #uids = new Uint32Array(SLOTS)
 
   constructor(
     index: number,
@@ -128,10 +131,11 @@ class Shard {
     return connections + this.sent - Atomics.load(this.#shared, Shared.taken)
   }
 
-  /** Gives it a socket; false: there is no free slot. */
-  give(fd: number): boolean {
+  /** Gives it a socket of that user; false: there is no free slot. */
+  give(fd: number, uid: number): boolean {
     for (let slot = 0; slot < SLOTS; slot++) {
       if (Atomics.compareExchange(this.#shared, Shared.slots + slot, 0, fd + 1) !== 0) continue
+      this.#uids[slot] = uid
       this.sent++
       this.tell(slot)
       return true
@@ -140,10 +144,10 @@ class Shard {
   }
 
   /** What it was given and has not taken; it never will. */
-  *untaken(): IterableIterator<number> {
+  *untaken(): IterableIterator<[fd: number, uid: number]> {
     for (let slot = 0; slot < SLOTS; slot++) {
       const fd = Atomics.exchange(this.#shared, Shared.slots + slot, 0) - 1
-      if (fd >= 0) yield fd
+      if (fd >= 0) yield [fd, this.#uids[slot] as number]
     }
   }
 
@@ -164,8 +168,8 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
   readonly #alive = new Set<Shard>()
   readonly #pauses: number[]
   readonly #timers = new Set<NodeJS.Timeout>()
-  /** Accepted while no worker could take them; where there are too many the oldest goes. */
-  readonly #waiting: number[] = []
+  /** Accepted while no worker could take them. */
+  readonly #waiting = new WaitingSockets(WAITING_MAX)
   #again: NodeJS.Timeout | undefined
   #closing: Promise<void> | undefined
 
@@ -203,7 +207,7 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
         denied: nothing,
         error: nothing,
         progress: nothing,
-        accepted: (fd) => this.#give(fd),
+        accepted: (fd, uid) => this.#give(fd, uid),
         log: (level, text) => log?.[levelName(level)]({}, text),
       },
     )
@@ -237,7 +241,7 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
       listening: () => {
         this.#shards[index] = shard
         log?.info({ worker: index }, 'worker listens')
-        for (const fd of this.#waiting.splice(0)) this.#give(fd)
+        this.#serve()
         isolated(() => this.emit('listening', index))
       },
       exit: (code, error) => this.#ended(shard, code, error),
@@ -251,7 +255,7 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
     const inPlace = this.#shards[index] === shard
     this.#alive.delete(shard)
     if (inPlace) this.#shards[index] = undefined
-    for (const fd of shard.untaken()) this.#give(fd)
+    for (const [fd, uid] of shard.untaken()) this.#give(fd, uid)
     // One that was replaced has ended in order, and one that was to replace another is told to who asked for it.
     if (this.#closing !== undefined || (!inPlace && this.#shards[index] !== undefined)) return
     const { log, pauseMs = 100, pauseMsMax = 10_000 } = this.#options
@@ -267,30 +271,41 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
     this.#timers.add(timer)
   }
 
-  /** To the one with the fewest connections; of these to the one that was given least. */
-  #give(fd: number): void {
-    const ready = this.#shards
-      .filter((shard): shard is Shard => shard?.listening === true)
-      .sort((a, b) => a.load - b.load || a.sent - b.sent)
-    if (ready.some((shard) => shard.give(fd))) return
-    if (this.#closing !== undefined) {
-      closeSync(fd)
-      return
-    }
-    this.#waiting.push(fd)
-    if (this.#waiting.length > WAITING_MAX) closeSync(this.#waiting.shift() as number)
-    if (ready.length > 0) this.#giveAgain() // else a worker that comes to listen is given them
+  /** Behind what waits already, or a user that comes often would be served before one that waits. */
+  #give(fd: number, uid: number): void {
+    const gone = this.#waiting.push(fd, uid)
+    if (gone !== undefined) closeSync(gone)
+    this.#serve()
   }
 
-  #giveAgain(): void {
+  /** Each socket to the worker with the fewest connections, of these to the one that was given least; until there is no slot. */
+  #serve(): void {
+    const ready = this.#shards.filter((shard): shard is Shard => shard?.listening === true)
+    for (;;) {
+      const socket = this.#waiting.next
+      if (socket === undefined) return
+      ready.sort((a, b) => a.load - b.load || a.sent - b.sent)
+      if (!ready.some((shard) => shard.give(...socket))) break
+      this.#waiting.shift()
+    }
+    if (this.#closing !== undefined) this.#closeWaiting()
+    else if (ready.length > 0) this.#serveAgain() // else a worker that comes to listen is given them
+  }
+
+  #serveAgain(): void {
     if (this.#again !== undefined) return
     const timer = setTimeout(() => {
       this.#timers.delete(timer)
       this.#again = undefined
-      for (const fd of this.#waiting.splice(0)) this.#give(fd)
+      this.#serve()
     }, AGAIN_MS)
     this.#again = timer
     this.#timers.add(timer)
+  }
+
+  #closeWaiting(): void {
+    for (let socket = this.#waiting.shift(); socket !== undefined; socket = this.#waiting.shift())
+      closeSync(socket[0])
   }
 
   /** @internal Resolves when every worker listens for the first time; rejects with what one of them threw before. */
@@ -355,7 +370,7 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
     const { handle } = this.#core.loop
     addon.serverListenStop(handle)
     for (const timer of this.#timers) clearTimeout(timer)
-    for (const fd of this.#waiting.splice(0)) closeSync(fd)
+    this.#closeWaiting()
     await Promise.all([...this.#alive].map((shard) => this.#leave(shard, timeoutMs, false)))
     addon.detach(handle)
     this.#core.destroy()
