@@ -19,6 +19,8 @@ const OURS = 'coroipc'
 const OURS_IN_C = 'coroipc-c'
 const FLOOR = 'floor-c'
 const FLOOR_NAPI = 'floor-napi'
+const FLOOR_JS_RING = 'floor-js-ring'
+const FLOOR_JS_RING_IN_PLACE = 'floor-js-ring-in-place'
 const NET = 'node-net'
 const LIBQB = 'libqb'
 const ZEROMQ_C = 'zeromq-c'
@@ -159,6 +161,21 @@ function atLeast(
   }
 }
 
+/** What JavaScript alone reaches with the same messages: nobody gets far beyond it. */
+function besideJavaScript(goal: string, row: Pick, floors: readonly string[]): Goal[] {
+  return floors.map((subject) =>
+    information(
+      compared({
+        goal: `${goal}: beside ${subject}`,
+        figure: 'perSecond',
+        ours: row,
+        other: [{ ...row, ...spinning, subject }],
+        factor: 1,
+      }),
+    ),
+  )
+}
+
 /** Any figure of one row. */
 function rowGoal(
   goal: string,
@@ -288,21 +305,29 @@ const throughput: readonly Goal[] = [
       ['callback', 64, 10e6],
       ['callback', 256, 14e6],
     ] as const
-  ).map(([form, inFlight, least]) =>
-    atLeast(
-      `pipelined 64 B, ${inFlight} in flight, ${form}`,
-      'perSecond',
-      { ...awake, case: 'pipelined', inFlight, form },
-      least,
-    ),
-  ),
+  ).flatMap(([form, inFlight, least]) => {
+    const goal = `pipelined 64 B, ${inFlight} in flight, ${form}`
+    const row = { ...awake, case: 'pipelined', inFlight, form } as const
+    return [
+      atLeast(goal, 'perSecond', row, least),
+      ...besideJavaScript(goal, row, [FLOOR_JS_RING, FLOOR_JS_RING_IN_PLACE]),
+    ]
+  }),
   atLeast(
     'dispatch 64 B, by offset',
     'perSecond',
     { ...awake, case: 'dispatch', variant: 'offset' },
     25e6,
   ),
+  ...besideJavaScript(
+    'dispatch 64 B, by offset',
+    { ...awake, case: 'dispatch', variant: 'offset' },
+    [FLOOR_JS_RING, FLOOR_JS_RING_IN_PLACE],
+  ),
   atLeast('dispatch 64 B, owned payloads', 'perSecond', { ...awake, case: 'dispatch' }, 18e6),
+  ...besideJavaScript('dispatch 64 B, owned payloads', { ...awake, case: 'dispatch' }, [
+    FLOOR_JS_RING,
+  ]),
   atLeast(
     'dispatch 64 B, one publication a message',
     'perSecond',

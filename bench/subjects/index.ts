@@ -5,6 +5,7 @@ import { coroipcC, coroipcCNode } from './coroipc-c.js'
 import { coroipcTyped } from './coroipc-typed.js'
 import { dbus } from './dbus.js'
 import { floorC } from './floor-c.js'
+import { floorJsRing, floorJsRingInPlace } from './floor-js-ring.js'
 import { floorJs, floorNapi, floorNapiArena, floorNapiScope } from './floor-napi.js'
 import { forkAdvanced, forkJson } from './fork.js'
 import { grpc } from './grpc.js'
@@ -21,6 +22,8 @@ import { zeromqJs } from './zeromq-js.js'
 export const subjects: readonly Subject[] = [
   floorC,
   floorJs,
+  floorJsRing,
+  floorJsRingInPlace,
   floorNapi,
   floorNapiScope,
   floorNapiArena,

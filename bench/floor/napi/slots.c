@@ -7,7 +7,8 @@
  *   call, serve             typed arrays are arguments and results, as in the library
  *   callArena, serveArena   integers are; payloads lie in an arena that native code knows
  *   serveScoped             as serve, each handler in a callback scope, as out of an event loop
- *   create, attach          give the slots themselves, to do all of it in JavaScript
+ *   create, attach          give the slots themselves, or as much memory as is asked for, to do all
+ *                           of it in JavaScript
  *
  * A call: copy in, publish, spin, copy out. A server returns when nothing has come for a while, so
  * that its event loop turns; JavaScript calls it again. */
@@ -173,53 +174,57 @@ static void keep_slots(napi_env env, void* data, void* hint) {
   (void)env, (void)data, (void)hint; /* mapped as long as the process */
 }
 
-static napi_value map(napi_env env, int fd) {
+static napi_value map(napi_env env, int fd, size_t bytes) {
   napi_value buffer = NULL;
   void* mapping = MAP_FAILED;
   if (fd >= 0)
-    mapping =
-        mmap(NULL, sizeof(struct slots), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
   if (mapping == MAP_FAILED) {
     napi_throw_error(env, NULL, "the slots cannot be mapped");
     return NULL;
   }
   slots = mapping;
-  napi_create_external_arraybuffer(env, slots, sizeof *slots, keep_slots, NULL, &buffer);
+  napi_create_external_arraybuffer(env, slots, bytes, keep_slots, NULL, &buffer);
   return buffer;
 }
 
-struct path {
-  char text[4096];
+struct wanted {
+  char path[4096];
+  size_t bytes;
 };
 
-static struct path path_of(napi_env env, napi_callback_info info) {
-  napi_value values[1];
-  size_t count = 1;
-  struct path path = {""};
+/* (path, bytes): without the second, the slots. */
+static struct wanted wanted_of(napi_env env, napi_callback_info info) {
+  napi_value values[2];
+  size_t count = 2;
+  uint32_t bytes = 0;
+  struct wanted wanted = {"", sizeof(struct slots)};
   napi_get_cb_info(env, info, &count, values, NULL, NULL);
-  napi_get_value_string_utf8(env, values[0], path.text, sizeof path.text, NULL);
-  return path;
+  napi_get_value_string_utf8(env, values[0], wanted.path, sizeof wanted.path, NULL);
+  napi_get_value_uint32(env, values[1], &bytes);
+  if (bytes > wanted.bytes) wanted.bytes = bytes;
+  return wanted;
 }
 
-/* create(path): new slots as an ArrayBuffer, and a link to them. Not a file of that name: writing
- * to one waits for the disk now and then. They go with the process. */
+/* create(path, bytes): new slots as an ArrayBuffer, and a link to them. Not a file of that name:
+ * writing to one waits for the disk now and then. They go with the process. */
 static napi_value create(napi_env env, napi_callback_info info) {
-  const struct path path = path_of(env, info);
+  const struct wanted wanted = wanted_of(env, info);
   char place[64];
   int fd = memfd_create("coroipc-slots", MFD_CLOEXEC);
   snprintf(place, sizeof place, "/proc/%d/fd/%d", (int)getpid(), fd);
-  if (fd >= 0 && (ftruncate(fd, sizeof(struct slots)) != 0 || symlink(place, path.text) != 0)) {
+  if (fd >= 0 && (ftruncate(fd, (off_t)wanted.bytes) != 0 || symlink(place, wanted.path) != 0)) {
     close(fd);
     fd = -1;
   }
-  return map(env, fd);
+  return map(env, fd, wanted.bytes);
 }
 
-/* attach(path): the slots of another process. */
+/* attach(path, bytes): those of another process. */
 static napi_value attach(napi_env env, napi_callback_info info) {
-  const struct path path = path_of(env, info);
-  int fd = open(path.text, O_RDWR | O_CLOEXEC);
-  napi_value buffer = map(env, fd);
+  const struct wanted wanted = wanted_of(env, info);
+  int fd = open(wanted.path, O_RDWR | O_CLOEXEC);
+  napi_value buffer = map(env, fd, wanted.bytes);
   if (fd >= 0) close(fd);
   return buffer;
 }
