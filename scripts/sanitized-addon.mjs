@@ -1,5 +1,5 @@
 // The addon built with a sanitizer, in the other one's place, for scripts/test.mjs --addon=asan|lsan; and built for a host that
-// allows no external buffers, as Electron: at compile time (copying), or when it asks (refused).
+// allows no external buffers, as Electron: at compile time (copying), or when it asks (refused); and built to be counted (coverage).
 //
 // The sanitizer's library is preloaded into Node and into all that it starts; what it has to say goes to files. A memory error
 // ends its process. A leak changes no exit code, since tests look at those; it counts when the memory was allocated by
@@ -8,6 +8,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { coverageEnvironment, coverageFlags } from './coverage.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const kinds = {
@@ -15,6 +16,7 @@ const kinds = {
   lsan: { runtime: 'liblsan.so', flags: '-fsanitize=leak' },
   copying: { flags: '-DNODE_API_NO_EXTERNAL_BUFFERS_ALLOWED' },
   refused: { flags: `-include ${join(root, 'test/support/refusing_host.h')}` },
+  coverage: { flags: coverageFlags, compiler: ['CC=clang-14', 'CXX=clang++-14'] },
 }
 // A frame names its source as the compiler was given it, or the file that it was loaded from.
 const ownSource = / (?:\.\.\/)*(?:src|addon|test\/\w+|examples\/[\w-]+)\/\w+\.(?:cc|c|h):/
@@ -34,14 +36,15 @@ export class SanitizedAddon {
 
   /** With the definitions of binding.gyp, which node-gyp has made a Makefile of. */
   build() {
-    const { flags } = kinds[this.#kind]
+    const { flags, compiler = [] } = kinds[this.#kind]
+    const linked = this.#sanitizes || this.#kind === 'coverage'
     const run = (command, ...args) => spawnSync(command, args, { stdio: 'inherit' }).status === 0
     mkdirSync(this.#place, { recursive: true })
     // biome-ignore format: a line for what belongs together
     return (
       run('make', '-C', 'native/build', '--silent', '--no-print-directory', '-j2',
         'BUILDTYPE=Release', `builddir=${this.#place}`,
-        `CXXFLAGS=${flags} -fno-omit-frame-pointer`, `LDFLAGS=${this.#sanitizes ? flags : ''}`, 'coroipc') &&
+        `CXXFLAGS=${flags} -fno-omit-frame-pointer`, `LDFLAGS=${linked ? flags : ''}`, ...compiler, 'coroipc') &&
       (!this.#sanitizes || run('gcc', '-shared', '-fPIC', '-g', '-O0', '-w', '-Wl,-z,nodelete', ...flags.split(' '),
         '-o', `${this.#place}/planted.node`, join(root, 'test/support/planted.c')))
     )
@@ -53,6 +56,7 @@ export class SanitizedAddon {
       NODE_OPTIONS: `--require=${join(root, 'test/support/other-addon.cjs')}`,
       COROIPC_TEST_ADDON: join(this.#place, 'coroipc.node'),
     }
+    if (this.#kind === 'coverage') return { ...replaced, ...coverageEnvironment }
     if (!this.#sanitizes) return replaced
     const runtime = spawnSync('gcc', [`-print-file-name=${kinds[this.#kind].runtime}`], {
       encoding: 'utf8',

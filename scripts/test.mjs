@@ -9,6 +9,7 @@
 //   npm run test:sanitize                native tests under ASan+UBSan, then TSan
 //   npm test -- --addon=asan ipcs/       emitted TypeScript with the addon under ASan+UBSan and LSan (lsan: LSan alone)
 //   npm test -- --addon=copying          the same without external buffers, as in Electron (refused: said no when asked)
+//   npm run coverage                     lines and branches of the native code that tests go through
 //   npm test -- --ci                     everything, and of the sanitizers what takes minutes
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.
@@ -19,6 +20,7 @@ import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { clearCoverage, coverage, coverageEnvironment, coverageTools } from './coverage.mjs'
 import { addonKinds, SanitizedAddon } from './sanitized-addon.mjs'
 import { Count, countTap } from './tap-count.mjs'
 
@@ -35,6 +37,7 @@ const { values: options, positionals: filters } = parseArgs({
     matrix: { type: 'boolean', default: false },
     asan: { type: 'boolean', default: false },
     tsan: { type: 'boolean', default: false },
+    coverage: { type: 'boolean', default: false },
     addon: { type: 'string' },
     ci: { type: 'boolean', default: false },
     // Timing matters to tests that talk across processes: never more of them than CPUs, and never more than two.
@@ -43,7 +46,7 @@ const { values: options, positionals: filters } = parseArgs({
   },
 })
 const timeout_ms = Number(options.timeout) * 1000
-const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan', 'addon'].some(
+const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan', 'coverage', 'addon'].some(
   (part) => options[part],
 )
 // Of the Node suite what shows most of the addon in half a minute; all of it is npm run test:sanitize:node.
@@ -177,6 +180,32 @@ const runScripts = (names, { node = process.execPath, label = '', env = {}, jobs
     jobs,
   )
 
+/** Both halves of the suite once more, built to be counted. */
+async function runCoverage() {
+  const missing = coverageTools.filter((tool) => spawnSync(tool, ['--version']).error !== undefined)
+  if (missing.length > 0) {
+    total.skipped.push({
+      name: 'coverage',
+      reason: `no ${missing.join(', ')}: apt-get install clang-14 llvm-14`,
+    })
+    return
+  }
+  clearCoverage()
+  make('coverage')
+  await runNative('coverage', coverageEnvironment)
+  await runWithAddon('coverage')
+  if (filters.length > 0) return // what a part of the suite goes through is no verdict
+  const { table, verdicts } = coverage()
+  console.log(table)
+  const count = new Count()
+  for (const { what, seen, held } of verdicts) {
+    if (held) count.passed++
+    else count.failed.push({ name: `coverage, ${what}: ${seen}`, details: '' })
+    console.log(`${held ? 'ok  ' : 'FAIL'} ${what}: ${seen}`)
+  }
+  finish('coverage', count, 0)
+}
+
 // What measures itself or builds things has nothing to do with the addon, and takes long.
 const withoutAddon = /^test\/(?:fuzz\/fuzz|house\/|matrix\/|packaging\/|scribble\/|storm\/|sweep\/)/
 
@@ -191,9 +220,10 @@ async function runWithAddon(kind) {
       total.failed.push({ name: `${kind}: a planted ${plant} was not seen`, details: '' })
   addon.clear()
   const names = tests(/\.test\.ts$/).filter((name) =>
-    options.ci ? ciAddonTests.test(name) : !withoutAddon.test(name),
+    options.ci && kind !== 'coverage' ? ciAddonTests.test(name) : !withoutAddon.test(name),
   )
   await runScripts(names, { label: `${kind} `, env: addon.environment() })
+  if (kind === 'coverage') return
   const count = new Count()
   const findings = addon.findings()
   if (findings.length === 0) count.passed++
@@ -252,20 +282,17 @@ function build(command, ...args) {
     total.failed.push({ name: `${basename(command)} ${args.join(' ')}`, details: '' })
 }
 
+/** A tree of its own beside build/: the core and the native tests. */
+function make(target) {
+  const jobs = String(availableParallelism())
+  build('make', '-C', 'native', '--no-print-directory', '--keep-going', '-j', jobs, target)
+}
+
 if (!options['no-build']) build(process.execPath, 'scripts/build.mjs')
 if (everything || options.native) await runNative()
 for (const sanitizer of ['asan', 'tsan']) {
   if (!options[sanitizer]) continue
-  build(
-    'make',
-    '-C',
-    'native',
-    '--no-print-directory',
-    '--keep-going',
-    '-j',
-    String(availableParallelism()),
-    sanitizer,
-  )
+  make(sanitizer)
   await runNative(sanitizer, {
     ASAN_OPTIONS: 'detect_leaks=1',
     TSAN_OPTIONS: 'halt_on_error=1',
@@ -274,6 +301,7 @@ for (const sanitizer of ['asan', 'tsan']) {
 }
 if (options.addon !== undefined) await runWithAddon(options.addon)
 else if (options.ci) await runWithAddon('asan')
+if (options.coverage || options.ci) await runCoverage()
 // Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
 for (const name of ['fuzz', 'sweep']) {
   const wanted = tests(/\.test\.ts$/, `test/${name}`).length > 0

@@ -238,7 +238,7 @@ TEST("without a free fd for the pidfd: NO_MEMORY, nothing known; the uid is know
 
 TEST("no group, one, as many as fit at first, one more, and all that there can be") {
   if (geteuid() != 0) SKIP("needs root: sets groups");
-  for (size_t count : {0, 1, 63, 64, 65, 1000, 65536}) {
+  for (size_t count : {0u, 1u, 63u, 64u, 65u, 1000u, 65536u}) {
     std::vector<gid_t> groups;
     for (size_t i = 0; i < count; i++) groups.push_back(static_cast<gid_t>(100000 + i));
     const Address address = Name();

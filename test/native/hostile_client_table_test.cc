@@ -151,7 +151,8 @@ Knocks SetupFields() {
       {"requests in flight", &coroipc_setup_request::requests_in_flight}};
   for (const auto& [what, field] : wishes) {
     for (const uint32_t value : {1u, 8u, 4095u, 4096u, 4097u, 65535u, 65537u}) {
-      table.Add(Named(what, value), COROIPC_OK, [=](Knock& k) { k.request().*field = value; });
+      table.Add(Named(what, value), COROIPC_OK,
+                [value, field = field](Knock& k) { k.request().*field = value; });
     }
   }
   table.Add("as it should be", COROIPC_OK, [](Knock&) {});
@@ -169,7 +170,8 @@ Knocks SetupGreed() {
   for (const auto& [what, field] : rings) {
     for (const uint32_t value : {(4u << 20) + 1, 8u << 20, 16u << 20, (16u << 20) + 1, 1u << 30,
                                  (1u << 31) - 1, 1u << 31, (1u << 31) + 1, ~0u - 4095, ~0u}) {
-      table.Add(Named(what, value), COROIPC_LIMIT, [=](Knock& k) { k.request().*field = value; });
+      table.Add(Named(what, value), COROIPC_LIMIT,
+                [value, field = field](Knock& k) { k.request().*field = value; });
     }
   }
   table.Add("all rings", COROIPC_LIMIT, [](Knock& k) {

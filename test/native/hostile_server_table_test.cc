@@ -100,10 +100,11 @@ Lies ReplyFields() {
   for (const auto& [what, field] : rings) {
     for (const uint32_t bytes : {0u, 1u, 8u, 2048u, kPage - 1, kPage, kPage + 1, 12288u, 16384u,
                                  1u << 30, (1u << 30) + 1, 1u << 31, ~0u}) {
-      add(Named(what, bytes) + ", the sum right", COROIPC_PROTOCOL, [=](coroipc_setup_reply* r) {
-        r->segment_bytes += bytes - r->*field;
-        r->*field = bytes;
-      });
+      add(Named(what, bytes) + ", the sum right", COROIPC_PROTOCOL,
+          [bytes, field = field](coroipc_setup_reply* r) {
+            r->segment_bytes += bytes - r->*field;
+            r->*field = bytes;
+          });
     }
   }
   add("two rings exchanged", COROIPC_PROTOCOL, [](coroipc_setup_reply* r) {

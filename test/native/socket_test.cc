@@ -1055,7 +1055,7 @@ TEST(
   const int before = OpenFds();
   for (int passcred : {0, 1}) {
     REQUIRE(setsockopt(pair.b.get(), SOL_SOCKET, SO_PASSCRED, &passcred, sizeof passcred) == 0);
-    for (size_t count : {1, 2, 3, 4, 10, 253}) {
+    for (size_t count : {1u, 2u, 3u, 4u, 10u, 253u}) {
       for (bool accept_fd : {false, true}) {
         if (count == 1 && accept_fd) continue;
         REQUIRE(SendFds(pair.a.get(), 1, std::vector<int>(count, 0)));
