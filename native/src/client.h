@@ -138,7 +138,7 @@ struct coroipcc_connection final : coroipc::Connection {
   int PollFd();
 
   coroipc_buffer* buffer(uint32_t index) {
-    return index < COROIPC_SEGMENTS_MAX ? buffers_[index] : nullptr;
+    return index < COROIPC_SEGMENTS_MAX ? BufferAt(index) : nullptr;
   }
   uint64_t id() const { return id_; }
   uint64_t server_id() const { return server_id_; }

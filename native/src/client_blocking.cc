@@ -348,7 +348,7 @@ Status coroipcc_connection::NextDispatch(int32_t timeout_ms, coroipcc_dispatch* 
       dispatch->data = kept.block;
       lease = {true, false, kept.block, nullptr};
       if (kept.row.flags == COROIPC_IN_SEGMENT) {
-        coroipc_buffer* const held = buffers_[kept.row.segment];
+        coroipc_buffer* const held = BufferAt(kept.row.segment);
         held->AddUser();
         lease.buffer = held;
         dispatch->data = held->segment.data() + kept.row.offset;

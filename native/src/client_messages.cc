@@ -122,7 +122,7 @@ void coroipcc_connection::TakeBack(coroipc_buffer& buffer) {
   uint32_t free = 0;
   coroipc_buffer* smallest = &buffer;
   for (uint32_t i = 0; i < segments_max_; ++i) {
-    coroipc_buffer* const candidate = buffers_[i];
+    coroipc_buffer* const candidate = BufferAt(i);
     if (candidate == nullptr || candidate->owner != Owner::kFree) continue;
     ++free;
     if (buffer.granted && candidate->segment.bytes() < smallest->segment.bytes())
@@ -268,9 +268,9 @@ coroipcc_connection::Taken coroipcc_connection::DeliverResponse(const coroipc_re
   const uint8_t lent = pending.segment;
   pending.segment = 0;
   FreeSlot(slot, pending);
-  if (lent != 0 && buffers_[lent - 1] != nullptr) {
+  if (lent != 0 && BufferAt(lent - 1) != nullptr) {
     --lent_;
-    coroipc_buffer& own = *buffers_[lent - 1];
+    coroipc_buffer& own = *BufferAt(lent - 1);
     if (own.owner == Owner::kAway && &own != buffer) TakeBack(own);
   }
   if (buffer != nullptr) TakeBack(*buffer);
@@ -344,8 +344,8 @@ coroipcc_connection::Taken coroipcc_connection::DeliverGrant(const coroipc_recor
       // asked for again.
       uint64_t spare = 0;
       for (uint32_t i = 0; i < segments_max_; ++i) {
-        if (buffers_[i] == nullptr || buffers_[i]->owner != Owner::kFree) continue;
-        buffers_[i]->owner = Owner::kAway;
+        if (BufferAt(i) == nullptr || BufferAt(i)->owner != Owner::kFree) continue;
+        BufferAt(i)->owner = Owner::kAway;
         spare |= uint64_t{1} << i;
       }
       releases_owed_ |= spare;
@@ -457,7 +457,7 @@ Status coroipcc_connection::OnSegmentMessage(const coroipc_segment_message& mess
   if (message.index >= segments_max_) return COROIPC_PROTOCOL;
   if (message.bytes == 0 || message.bytes > 2 * uint64_t{COROIPC_MESSAGE_BYTES_MAX})
     return COROIPC_PROTOCOL;
-  const coroipc_buffer* const old = buffers_[message.index];
+  const coroipc_buffer* const old = BufferAt(message.index);
   // Only what is the server's may be replaced.
   if (old != nullptr && (old->owner != Owner::kAway || old->generation == message.generation)) {
     return COROIPC_PROTOCOL;
@@ -495,7 +495,7 @@ Status coroipcc_connection::AutomaticSlot(uint32_t* slot) {
 coroipc_buffer* coroipcc_connection::BestFree(uint32_t bytes) {
   coroipc_buffer* best = nullptr;
   for (uint32_t i = 0; i < segments_max_; ++i) {
-    coroipc_buffer* const candidate = buffers_[i];
+    coroipc_buffer* const candidate = BufferAt(i);
     if (candidate == nullptr || candidate->owner != Owner::kFree) continue;
     if (candidate->segment.bytes() < bytes) continue;
     if (best == nullptr || candidate->segment.bytes() < best->segment.bytes()) best = candidate;
@@ -506,7 +506,7 @@ coroipc_buffer* coroipcc_connection::BestFree(uint32_t bytes) {
 Status coroipcc_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buffer) {
   uint32_t known = 0;
   for (uint32_t i = 0; i < segments_max_; ++i) {
-    if (buffers_[i] != nullptr) ++known;
+    if (BufferAt(i) != nullptr) ++known;
   }
   if (coroipc_buffer* const best = BestFree(bytes); best != nullptr) {
     best->owner = Owner::kUsed;
@@ -544,7 +544,7 @@ Status coroipcc_connection::SendRequest(uint16_t id, const struct iovec* parts, 
   if (const Status status = Usable(); status != COROIPC_OK) return status;
   if (bytes > message_bytes_) return COROIPC_TOO_LARGE;
   if (buffer != nullptr &&
-      (buffer->index >= segments_max_ || buffers_[buffer->index] != buffer ||
+      (buffer->index >= segments_max_ || BufferAt(buffer->index) != buffer ||
        buffer->owner != Owner::kUsed || uint64_t{offset} + bytes > buffer->segment.bytes())) {
     return COROIPC_INVALID_ARGUMENT;
   }

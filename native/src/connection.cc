@@ -522,6 +522,12 @@ coroipc_buffer* Connection::AddBuffer(uint32_t index, uint32_t generation, Segme
   if (home_ == nullptr) return nullptr;
   auto* buffer = new (std::nothrow) coroipc_buffer;
   if (buffer == nullptr) return nullptr;
+  if (buffers_ == nullptr)
+    buffers_.reset(new (std::nothrow) coroipc_buffer*[COROIPC_SEGMENTS_MAX]());
+  if (buffers_ == nullptr) {
+    delete buffer;
+    return nullptr;
+  }
   DropBuffer(index);
   home_->Hold();
   buffer->home = home_;
@@ -536,7 +542,7 @@ coroipc_buffer* Connection::AddBuffer(uint32_t index, uint32_t generation, Segme
 }
 
 void Connection::DropBuffer(uint32_t index) {
-  coroipc_buffer* const buffer = buffers_[index];
+  coroipc_buffer* const buffer = BufferAt(index);
   if (buffer == nullptr) return;
   buffers_[index] = nullptr;
   --stats_.segments;
@@ -549,7 +555,7 @@ Status Connection::ReadReference(const coroipc_record& header, const uint8_t* pa
   if (header.bytes != sizeof *reference) return COROIPC_PROTOCOL;
   CopyIn(reference, payload, sizeof *reference);
   if (reference->index >= segments_max_) return COROIPC_PROTOCOL;
-  coroipc_buffer* found = buffers_[reference->index];
+  coroipc_buffer* found = BufferAt(reference->index);
   if ((found == nullptr || found->generation != reference->generation) && segments_may_come_) {
     // Its fd was sent before the record was published: read the socket on before calling it a lie.
     // Bounded: more than a socket holds, however fast the peer refills it.
@@ -557,7 +563,7 @@ Status Connection::ReadReference(const coroipc_record& header, const uint8_t* pa
       if (const Status status = DrainSocket(); status != COROIPC_OK) return status;
       if (!socket_unread_) break;
     }
-    found = buffers_[reference->index];
+    found = BufferAt(reference->index);
   }
   if (found == nullptr || found->generation != reference->generation) return COROIPC_PROTOCOL;
   if (found->owner != Owner::kAway) return COROIPC_PROTOCOL;  // it was not the peer's to send
@@ -578,7 +584,7 @@ void Connection::TakeReturnedBuffers() {
   while (returned != 0) {
     const auto index = static_cast<uint32_t>(__builtin_ctzll(returned));
     returned &= returned - 1;
-    coroipc_buffer* const buffer = buffers_[index];
+    coroipc_buffer* const buffer = BufferAt(index);
     if (buffer == nullptr || buffer->users.load(std::memory_order_acquire) != 0) continue;
     // Away: the peer has it; whoever takes it back looks at `users` again.
     if (buffer->owner == Owner::kUsed) OnBufferReturned(*buffer);

@@ -221,6 +221,9 @@ class Connection {
   }
   // Whether `bytes` would go to the ring right now.
   bool WouldWrite(uint32_t out, uint32_t bytes);
+  coroipc_buffer* BufferAt(uint32_t index) const {
+    return buffers_ == nullptr ? nullptr : buffers_[index];
+  }
   // PROTOCOL (client): the server's words are no positions. `control_` is set when it is OK.
   Status InitRings();
   void GiveBack(uint32_t in);
@@ -254,7 +257,9 @@ class Connection {
   uint32_t in_count_, out_count_;
   RingReader in_[2];  // server: request; client: response, dispatch
   Outbound out_[2];   // server: response, dispatch; client: request
-  coroipc_buffer* buffers_[COROIPC_SEGMENTS_MAX] = {};
+  // By index, with COROIPC_SEGMENTS_MAX places; there once there is one: most connections have
+  // none.
+  std::unique_ptr<coroipc_buffer*[]> buffers_;
   BufferHome* home_;
   coroipc_stats stats_ = {};
   uint32_t sequence_ = 0;

@@ -120,10 +120,13 @@ struct coroipcs_connection final : coroipc::Connection {
   uint32_t in_flight = 0;
   uint32_t last_record_bytes = 96;
   coroipc::SlotTable<coroipc::InFlight> slots;
-  coroipc::Fd segment_fds[COROIPC_SEGMENTS_MAX];  // not yet sent to the client
-  uint32_t generations[COROIPC_SEGMENTS_MAX] = {};
+  struct SegmentPlace {
+    coroipc::Fd fd;  // not yet sent to the client
+    uint32_t generation = 0;
+  };
+  // By index, with COROIPC_SEGMENTS_MAX places; there once a segment was asked for.
+  std::unique_ptr<SegmentPlace[]> segment_places;
   std::unique_ptr<uint8_t[]> private_data;
-  uint8_t scratch[512] = {};
   // of the callback interface
   uint64_t disconnect_retry_ns = 0;
   uint32_t disconnect_backoff_ms = 10;
@@ -147,7 +150,7 @@ struct coroipcs_connection final : coroipc::Connection {
   bool Owns(const coroipc_buffer* buffer) const;
   coroipc_entry Row(uint32_t kind) const;
   coroipc_buffer* buffer(uint32_t index) {
-    return index < COROIPC_SEGMENTS_MAX ? buffers_[index] : nullptr;
+    return index < COROIPC_SEGMENTS_MAX ? BufferAt(index) : nullptr;
   }
 
  private:

@@ -3,6 +3,7 @@
 #include "server_callbacks.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -24,6 +25,7 @@ struct CallbackDriver {
 namespace {
 
 constexpr uint32_t kBackoffMsMax = 1000;
+constexpr size_t kScratchBytes = 512;
 
 class Serialized {
  public:
@@ -66,18 +68,18 @@ void HandleRequest(const coroipcs_callbacks& callbacks, coroipcs_connection* con
     return;
   }
   int allowed = 1;
-  if (callbacks.sending_allowed != nullptr) {
-    std::memset(connection->scratch, 0, sizeof connection->scratch);
-    allowed =
-        callbacks.sending_allowed(connection, &request, connection->scratch, callbacks.context);
-  }
+  alignas(std::max_align_t) uint8_t scratch[kScratchBytes];
+  if (callbacks.sending_allowed != nullptr || callbacks.sending_allowed_release != nullptr)
+    std::memset(scratch, 0, sizeof scratch);
+  if (callbacks.sending_allowed != nullptr)
+    allowed = callbacks.sending_allowed(connection, &request, scratch, callbacks.context);
   if (allowed > 0) {
     handler(connection, &request, callbacks.context);
   } else {
     refuse(allowed == 0 ? COROIPC_RETRY : COROIPC_REFUSED);
   }
   if (callbacks.sending_allowed_release != nullptr) {
-    callbacks.sending_allowed_release(connection, connection->scratch, callbacks.context);
+    callbacks.sending_allowed_release(connection, scratch, callbacks.context);
   }
 }
 

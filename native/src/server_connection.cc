@@ -258,7 +258,7 @@ void coroipcs_connection::OnEnded(Status why) {
   if (hangup_ || broken) segment_.Empty(COROIPC_CONTROL_BYTES);
   if (broken) {
     for (uint32_t i = 0; i < segments_max_; ++i) {
-      if (buffers_[i] != nullptr && buffers_[i]->users.load() == 0) buffers_[i]->segment.Empty(0);
+      if (BufferAt(i) != nullptr && BufferAt(i)->users.load() == 0) BufferAt(i)->segment.Empty(0);
     }
   }
   coroipc_entry row = Row(COROIPC_KIND_DISCONNECTED);
@@ -477,7 +477,7 @@ coroipcs_connection::Taken coroipcs_connection::Deliver(uint32_t in, const coroi
     }
     case COROIPC_RECORD_SEGMENT_RELEASE: {
       if (header.argument >= segments_max_) return Fail(COROIPC_PROTOCOL);
-      coroipc_buffer* const buffer = buffers_[header.argument];
+      coroipc_buffer* const buffer = BufferAt(header.argument);
       if (buffer == nullptr || buffer->owner != Owner::kAway) return Fail(COROIPC_PROTOCOL);
       buffer->owner = buffer->users.load() == 0 ? Owner::kFree : Owner::kUsed;
       buffer->granted = false;
@@ -563,8 +563,8 @@ Status coroipcs_connection::Respond(uint32_t correlation, Status code, int32_t s
   entry.busy = false;
   entry.segment = 0;
   stats_.in_flight = --in_flight;
-  if (lent != 0 && buffers_[lent - 1] != nullptr) {
-    coroipc_buffer& returned = *buffers_[lent - 1];
+  if (lent != 0 && BufferAt(lent - 1) != nullptr) {
+    coroipc_buffer& returned = *BufferAt(lent - 1);
     returned.lent = false;
     const auto inside = [&](const struct iovec& part) {
       const auto* const from = static_cast<const uint8_t*>(part.iov_base);

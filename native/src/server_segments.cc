@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <new>
 
 #include "server.h"
 #include "socket.h"
@@ -25,7 +26,7 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   uint32_t index = COROIPC_SEGMENTS_MAX;
   bool outstanding = false;
   for (uint32_t i = 0; i < segments_max_; ++i) {
-    coroipc_buffer* const candidate = buffers_[i];
+    coroipc_buffer* const candidate = BufferAt(i);
     if (candidate == nullptr) {
       index = std::min(index, i);
       continue;
@@ -51,37 +52,44 @@ Status coroipcs_connection::AcquireSegment(uint32_t bytes, coroipc_buffer** buff
   };
   // Free ones are too small for it: they give their index and their bytes.
   for (uint32_t i = 0; i < segments_max_ && (index == COROIPC_SEGMENTS_MAX || !fits()); ++i) {
-    if (buffers_[i] == nullptr || buffers_[i]->owner != Owner::kFree) continue;
-    const uint64_t freed = buffers_[i]->segment.bytes();
+    if (BufferAt(i) == nullptr || BufferAt(i)->owner != Owner::kFree) continue;
+    const uint64_t freed = BufferAt(i)->segment.bytes();
     account.Discharge(freed);
     charged -= freed;
-    segment_fds[i].Reset();
+    segment_places[i].fd.Reset();
     DropBuffer(i);
     index = std::min(index, i);
   }
   if (index == COROIPC_SEGMENTS_MAX || !fits() || !account.Charge(size)) return exhausted;
+  if (segment_places == nullptr)
+    segment_places.reset(new (std::nothrow) SegmentPlace[COROIPC_SEGMENTS_MAX]);
   coroipc::Segment segment;
   coroipc::Fd fd;
+  if (segment_places == nullptr) {
+    account.Discharge(size);
+    return COROIPC_NO_MEMORY;
+  }
   if (const Status status =
           coroipc::Segment::Create(size, server.MemoryBacking(false), &segment, &fd);
       status != COROIPC_OK) {
     account.Discharge(size);
     return COROIPC_NO_MEMORY;
   }
-  coroipc_buffer* const made = AddBuffer(index, ++generations[index], std::move(segment));
+  coroipc_buffer* const made =
+      AddBuffer(index, ++segment_places[index].generation, std::move(segment));
   if (made == nullptr) {
     account.Discharge(size);
     return COROIPC_NO_MEMORY;
   }
   charged += size;
-  segment_fds[index] = std::move(fd);
+  segment_places[index].fd = std::move(fd);
   made->owner = Owner::kUsed;
   *buffer = made;
   return COROIPC_OK;
 }
 
 Status coroipcs_connection::Share(coroipc_buffer& buffer) {
-  coroipc::Fd& fd = segment_fds[buffer.index];
+  coroipc::Fd& fd = segment_places[buffer.index].fd;
   if (!fd.valid()) return COROIPC_OK;
   if (write_watched) return COROIPC_AGAIN;
   const coroipc_segment_message message = {COROIPC_SOCKET_SEGMENT, buffer.index,
@@ -185,7 +193,7 @@ void coroipcs_connection::OnFlush() {
 }
 
 bool coroipcs_connection::Owns(const coroipc_buffer* buffer) const {
-  return buffer != nullptr && buffer->index < segments_max_ && buffers_[buffer->index] == buffer &&
+  return buffer != nullptr && buffer->index < segments_max_ && BufferAt(buffer->index) == buffer &&
          buffer->owner == Owner::kUsed;
 }
 
@@ -193,8 +201,8 @@ bool coroipcs_connection::Owns(const coroipc_buffer* buffer) const {
 bool coroipcs_connection::CouldFree(uint32_t bytes) const {
   uint64_t out = 0;
   for (uint32_t i = 0; i < segments_max_; ++i) {
-    if (buffers_[i] != nullptr && buffers_[i]->owner != Owner::kFree)
-      out += buffers_[i]->segment.bytes();
+    if (BufferAt(i) != nullptr && BufferAt(i)->owner != Owner::kFree)
+      out += BufferAt(i)->segment.bytes();
   }
   const uint64_t size = SegmentSize(bytes);
   return out != 0 && charged - out + size <= server.options.segment_bytes &&

@@ -71,7 +71,7 @@ struct coroipcs_callbacks {
   coroipcs_handler_fn (*handler_get)(struct coroipcs_connection* connection, uint16_t service,
                                      uint16_t id, void* context);
   /* Before each handler: 1 run it, 0 answer COROIPC_RETRY, -1 answer COROIPC_REFUSED. `scratch` is
-   * 512 zeroed bytes of the connection. [1] */
+   * 512 zeroed bytes until sending_allowed_release has returned. [1] */
   int (*sending_allowed)(struct coroipcs_connection* connection,
                          const struct coroipcs_request* request, void* scratch, void* context);
   void (*sending_allowed_release)(struct coroipcs_connection* connection, void* scratch,
