@@ -16,6 +16,7 @@ t.test('commands, options, choices; options once, and not behind a value', async
   t.ok((await words('coroipc ')).includes('listen'))
   t.same(await words('coroipc call x 7 0 --sync --s'), [])
   t.same(await words("coroipc call 'x y' 7 0 --s"), ['--sync'])
+  t.same(await words('coroipc call x 7 0 --tr'), ['--trust'])
   t.same(await words('coroipc call x 7 0 --output r'), ['raw'])
   t.same(await words('coroipc call x 7 0 --output=r'), ['--output=raw'])
   t.same(await words('coroipc call x 7 0 --output=r', '='), ['raw'], 'what bash keeps is left out')

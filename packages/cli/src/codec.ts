@@ -9,6 +9,8 @@ export interface Codec {
   write(value: unknown): Uint8Array
   /** What the bytes say; throws if they are something else. */
   read(bytes: Uint8Array): unknown
+  /** `read` is not meant for bytes of strangers: trust.ts. */
+  readonly forOwnUser?: true
 }
 
 /** What can be asked for by name. `bytes` says nothing about what they are: they are shown as digits. */
@@ -26,6 +28,7 @@ const structuredClone: Codec = {
   name: 'structured-clone',
   write: (value) => serialize(value),
   read: (bytes) => deserialize(bytes) as unknown,
+  forOwnUser: true,
 }
 
 /** Of those that are no values: only how a value that was given is refused. */
@@ -122,10 +125,10 @@ export function hexArgument(text: string): Uint8Array {
 }
 
 /** What a payload says, for a machine: the value, else text, else hexadecimal digits. */
-export function readable(
-  codec: Codec | undefined,
-  bytes: Uint8Array,
-): { value: unknown } | { text: string } | { hex: string } {
+export type Readable = { value: unknown } | { text: string } | { hex: string }
+
+/** What these bytes say, whoever sent them: payloads of servers go by `readerOf` (trust.ts). */
+export function readable(codec: Codec | undefined, bytes: Uint8Array): Readable {
   const name = codec?.name
   if (codec !== undefined && name !== 'bytes' && name !== 'utf8') {
     try {

@@ -10,7 +10,7 @@ import {
   hexArgument,
   hexDump,
   jsonArgument,
-  readable,
+  type Readable,
   textOf,
 } from '../codec.js'
 import {
@@ -29,6 +29,7 @@ import { describedService, findRequest, inspectionOption } from '../directory.js
 import { spreadText } from '../distribution.js'
 import { count, isPrintable, jsonText, type Output, printable } from '../output.js'
 import { refusal } from '../refusal.js'
+import { readerOf, trustOption } from '../trust.js'
 
 const sources = ['json', 'text', 'hex', 'file']
 
@@ -54,8 +55,8 @@ function payloadOf(values: Values, codec: Codec | undefined): Uint8Array {
 async function show(
   output: Output,
   form: string,
-  codec: Codec | undefined,
   payload: Uint8Array,
+  read: (payload: Uint8Array) => Readable,
 ): Promise<void> {
   if (form === 'raw') return output.bytes(payload)
   if (form === 'hex') return output.line(hexDump(payload))
@@ -64,7 +65,7 @@ async function show(
     return output.line(output.terminal ? printable(text) : text)
   }
   if (payload.length === 0) return
-  const said = readable(codec, payload)
+  const said = read(payload)
   if ('value' in said) return output.line(jsonText(said.value, output.terminal ? 2 : 0))
   const text = textOf(payload)
   if (text !== undefined && isPrintable(text)) output.line(text)
@@ -144,6 +145,7 @@ export const command: Command = {
     },
     timeout: { type: 'string', value: 'MS', help: 'time to connect, and for each call (30000)' },
     inspection: inspectionOption,
+    trust: trustOption,
     repeat: {
       type: 'string',
       value: 'N',
@@ -158,6 +160,9 @@ export const command: Command = {
 Without payload option the payload is empty. \`auto\` shows an answer by its codec if that is known, else as text,
 else as a dump of its bytes; into a pipe the bytes go as they are. A status other than 0, which is the
 application's own, is shown on stderr; the exit code is 0 all the same. What a contract refuses is a failure.
+
+Structured clones are read by V8, which is not meant for bytes of strangers: of a server of another user they are shown
+as bytes, also to root, unless --trust says otherwise.
 
 Examples:
   coroipc call demo 7 0 --text hello
@@ -200,18 +205,20 @@ Examples:
     if (refused !== undefined) throw refused
     const { status, payload: bytes } = answer as Answer
     const { latency } = connection.stats()
+    const reader = readerOf(connection, values, output)
+    const read = (payload: Uint8Array): Readable => reader(codec, payload)
     if (output.json) {
       output.record({
         status,
         us: latency?.mean,
         bytes: bytes.length,
-        ...readable(codec, bytes),
+        ...read(bytes),
         ...(repeat > 1 ? { calls: repeat, seconds, latency } : {}),
       })
       return
     }
     if (status !== 0) output.note(`status ${status}`)
-    await show(output, form, codec, bytes)
+    await show(output, form, bytes, read)
     if (repeat > 1 && latency !== undefined)
       output.note(
         `${count(repeat)} calls in ${seconds.toFixed(2)} s: ${count(repeat / seconds)} a second; ` +

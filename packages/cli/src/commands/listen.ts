@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import type { Message } from '@coroipc/ipcc'
 import { connectTo, ended, interruption, serverGone } from '../client.js'
-import { type Codec, codecNames, findCodec, hexDump, readable } from '../codec.js'
+import { type Codec, codecNames, findCodec, hexDump, type Readable } from '../codec.js'
 import {
   type Command,
   integerOption,
@@ -13,6 +13,7 @@ import {
 } from '../command.js'
 import { describedService, findDispatch, inspectionOption } from '../directory.js'
 import { isPrintable, jsonText, type Output, printable } from '../output.js'
+import { readerOf, trustOption } from '../trust.js'
 
 /** What is known of a dispatch. */
 interface Known {
@@ -20,9 +21,13 @@ interface Known {
   readonly codec: Codec | undefined
 }
 
-function show(output: Output, { name, codec }: Known, { id, payload, sequence }: Message): void {
+function show(
+  output: Output,
+  name: string | undefined,
+  { id, payload, sequence }: Message,
+  said: Readable,
+): void {
   const time = new Date().toISOString()
-  const said = readable(codec, payload)
   if (output.json) {
     output.record({ time, id, name, sequence, bytes: payload.length, ...said })
     return
@@ -45,9 +50,11 @@ export const command: Command = {
     codec: { type: 'string', value: 'NAME', help: 'how payloads are read', choices: codecNames },
     timeout: { type: 'string', value: 'MS', help: 'time to connect (30000)' },
     inspection: inspectionOption,
+    trust: trustOption,
   },
   details: `Each line is the time of arrival, the id and the payload; bytes that are no text are dumped. Ctrl-C ends it in
 order, with exit code 0. Who reads slowly slows down nobody: the server's backlog policy for this connection applies.
+Structured clones of a server of another user are shown as bytes, also to root, unless --trust says otherwise.
 
 Examples:
   coroipc listen demo 7
@@ -76,11 +83,13 @@ Examples:
     const signal = interruption()
     await using connection = await connectTo(name, service, timeoutMs, { signal })
     const over = ended(connection)
+    const read = readerOf(connection, values, output)
     let shown = 0
     try {
       for await (const message of connection.dispatches({ signal })) {
         if (only !== undefined && message.id !== only) continue
-        show(output, known.get(message.id) ?? (await lookUp(message.id)), message)
+        const of = known.get(message.id) ?? (await lookUp(message.id))
+        show(output, of.name, message, read(of.codec, message.payload))
         if (++shown >= max) return
         // What nobody reads further down is left in the ring.
         if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain')
