@@ -144,7 +144,11 @@ t.test(
     t.equal(wrong.code, 1)
     t.match(
       wrong.stderr,
-      /there is no service 'text' \(did you mean 'texts'\?\)\n.*it has 7, 9, 65535/,
+      /there is no service 'text' \(did you mean 'texts'\?\)\n.*it has texts \(7\), 9, inspection \(65535\)\n/,
+    )
+    t.match(
+      (await coroipc(['describe', name, 'nope'])).stderr,
+      'it has texts (7), 9, inspection (65535)',
     )
     await server.end()
     await until('the end', async () => (await coroipc(['describe', name])).code === 3)

@@ -52,7 +52,7 @@ export function serviceNamed(
   const names = services.flatMap(({ name }) => (name === undefined ? [] : [name]))
   throw new CommandError(
     `there is no service '${word}'${didYouMean(word, names)}`,
-    `it has ${services.map(({ id }) => id).join(', ')}`,
+    `it has ${services.map(({ id, name }) => (name === undefined ? id : `${name} (${id})`)).join(', ')}`,
   )
 }
 
