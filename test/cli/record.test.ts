@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
@@ -66,6 +66,14 @@ async function recorded(
   t.same(await ended, [0, null])
   t.match(await said, /^\d+ messages recorded\n$/)
   return linesOf(file)
+}
+
+const statusOf = (pid: number): string => readFileSync(`/proc/${pid}/status`, 'utf8')
+
+/** Whether that process has a handler for the signal. */
+function isCaught(pid: number, signal: NodeJS.Signals): boolean {
+  const mask = BigInt(`0x${/^SigCgt:\s*(\w+)/m.exec(statusOf(pid))?.[1]}`)
+  return ((mask >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n
 }
 
 const file = join(directory, 'all.jsonl')
@@ -219,6 +227,31 @@ t.test('what its client gave up is no difference', async (t) => {
   const { code, stdout } = await coroipc(['replay', given, name, '--compare', '--json'])
   t.equal(code, 0)
   t.match(values(stdout), [{ requests: 1, uncompared: 1, differences: 0 }])
+})
+
+t.test('a second signal ends at once what waits for a server that is stopped', async (t) => {
+  const stopped = newName()
+  await using held = await serveInspected(stopped)
+  const [program = '', ...before] = command
+  for (const signals of [
+    ['SIGTERM', 'SIGTERM'],
+    ['SIGINT', 'SIGTERM'],
+    ['SIGTERM', 'SIGINT'],
+  ] as const) {
+    const [first, second] = signals
+    const out = join(directory, `${first}-${second}.jsonl`)
+    const args = ['record', stopped, '-o', out, '--timeout', '600000']
+    const child = spawn(program, [...before, ...args], { stdio: 'ignore' })
+    const ended = once(child, 'close')
+    await until('the header', () => linesOf(out).length > 0)
+    held.signal('SIGSTOP')
+    await until('the stop', () => /^State:\s*T/m.test(statusOf(held.pid)))
+    child.kill(first)
+    await until('its ending', () => signals.every((signal) => !isCaught(child.pid ?? 0, signal)))
+    child.kill(second)
+    t.same(await ended, [null, second], signals.join(', '))
+    held.signal('SIGCONT')
+  }
 })
 
 t.test('what cannot be', async (t) => {

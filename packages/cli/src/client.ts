@@ -21,12 +21,18 @@ export async function connectTo(
   })
 }
 
-/** Aborted by Ctrl-C and by SIGTERM: the command ends in order, and what it has to say is still said. */
+/**
+ * Aborted by Ctrl-C and by SIGTERM: the command ends in order, and what it has to say is still said. Either of them a second
+ * time ends it at once.
+ */
 export function interruption(): AbortSignal {
   const controller = new AbortController()
-  const stop = (): void => controller.abort()
-  process.once('SIGINT', stop)
-  process.once('SIGTERM', stop)
+  const signals = ['SIGINT', 'SIGTERM'] as const
+  const stop = (): void => {
+    for (const signal of signals) process.off(signal, stop)
+    controller.abort()
+  }
+  for (const signal of signals) process.on(signal, stop)
   return controller.signal
 }
 
