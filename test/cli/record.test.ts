@@ -127,9 +127,14 @@ t.test('of one service; of one connection by the beginning of its id', async (t)
     return state.kept.id as string
   }, name)
   const one = join(directory, 'one.jsonl')
-  writeFileSync(one, 'of an earlier time, for everybody', { mode: 0o644 })
-  const args = ['--connection', id.slice(0, 8), '--service', 'texts', '-n', '9', '--json']
-  const { code, stdout } = await coroipc(['record', name, '-o', one, ...args])
+  const earlier = 'of an earlier time, for everybody'
+  writeFileSync(one, earlier, { mode: 0o644 })
+  const which = ['--connection', id.slice(0, 8), '--service', 'texts']
+  const args = [...which, '-o', one, '-n', '9', '--json']
+  const unforced = await coroipc(['record', name, ...args])
+  t.match(unforced, { code: 1, stdout: '', stderr: `'${one}' is not empty` })
+  t.equal(readFileSync(one, 'utf8'), earlier, 'nothing was lost')
+  const { code, stdout } = await coroipc(['record', name, ...args, '--force'])
   t.equal(code, 0)
   t.match(values(stdout), [{ file: one, recorded: 9, lost: 0 }])
   t.equal(statSync(one).mode & 0o777, 0o600, 'for its owner alone')

@@ -1,6 +1,7 @@
 /** `coroipc record`: a server's traffic with its times, into a file that `replay` reads. */
 import { once } from 'node:events'
-import { createWriteStream, fchmodSync, fstatSync } from 'node:fs'
+import { constants } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { IpcError } from '@coroipc/ipcc'
 import {
@@ -14,6 +15,7 @@ import { interruption } from '../client.js'
 import {
   type Command,
   Exit,
+  flag,
   integerOption,
   serverArgument,
   textOption,
@@ -49,21 +51,34 @@ class Sink {
   readonly #stream: NodeJS.WritableStream
   readonly #file: boolean
 
-  constructor(file: string) {
-    this.#file = file !== '-'
-    this.#stream = this.#file
-      ? createWriteStream(file, { flags: 'w', mode: 0o600 })
-      : process.stdout
-  }
-
-  async opened(): Promise<void> {
-    if (this.#file) {
-      const [fd] = (await once(this.#stream, 'open')) as [number]
-      // The mode above is that of a new file only. What is no file (a pipe, /dev/null) keeps its own.
-      if (fstatSync(fd).isFile()) fchmodSync(fd, 0o600)
-    }
+  private constructor(handle: FileHandle | undefined) {
+    this.#file = handle !== undefined
+    this.#stream = handle?.createWriteStream() ?? process.stdout
     // What goes wrong later is thrown by the write that meets it.
     this.#stream.on('error', () => {})
+  }
+
+  /** @throws CommandError if something is in the file and `force` was not given */
+  static async open(file: string, force: boolean): Promise<Sink> {
+    if (file === '-') return new Sink(undefined)
+    // Not emptied before it is known to be empty, or may be.
+    const handle = await open(file, constants.O_WRONLY | constants.O_CREAT, 0o600)
+    try {
+      const found = await handle.stat()
+      // What is no file (a pipe, /dev/null) has nothing that could be lost, and keeps its mode.
+      if (!found.isFile()) return new Sink(handle)
+      if (found.size > 0 && !force)
+        throw new CommandError(
+          `'${file}' is not empty`,
+          'another name keeps what is in it; --force writes over it',
+        )
+      await handle.chmod(0o600) // the mode above is that of a new file only
+      await handle.truncate()
+      return new Sink(handle)
+    } catch (error) {
+      await handle.close()
+      throw error
+    }
   }
 
   async write(line: object): Promise<void> {
@@ -96,6 +111,7 @@ export const command: Command = {
   arguments: [serverArgument],
   options: {
     output: { type: 'string', short: 'o', value: 'FILE', help: 'where to; - is standard output' },
+    force: { type: 'boolean', short: 'f', help: 'write over a file in which something is' },
     connection: {
       type: 'string',
       value: 'ID',
@@ -146,8 +162,7 @@ Examples:
       serviceWord === undefined
         ? undefined
         : serviceNamed(await inspector.services(), serviceWord).id
-    const sink = new Sink(file)
-    await sink.opened()
+    const sink = await Sink.open(file, flag(values, 'force'))
     const messages = tool.dispatches()
     const begun = await begin(inspector, { connection, service, payloadBytes })
     const header: Header = {
