@@ -9,7 +9,7 @@ import { built } from '../support/paths.js'
 import { Program } from '../support/program.js'
 import { freshName, left, runtimeDirectory } from '../support/runtime.js'
 import { isAlive } from '../support/alive.js'
-import { outcome, text, until } from '../support/wait.js'
+import { failure, outcome, text, until } from '../support/wait.js'
 
 const directory = runtimeDirectory(t)
 const script = built('test/operations/server.js')
@@ -100,6 +100,24 @@ t.test('a successor that never listens is killed, and the server goes on', async
     t.equal(await pidOf(connection), server.pid)
     t.ok((await probe(name)).healthy)
   }
+})
+
+t.test('it is told how a successor ended that never listened', async (t) => {
+  const server = new Server()
+  await server.listen(freshName())
+  const ending = (script: string) =>
+    failure(handOver(server, { command: '/bin/sh', args: ['-c', script] }))
+  const code = 'ERR_COROIPC_PEER_DEAD'
+  const exited = await ending('exit 7')
+  t.match(exited, { code, exitCode: 7, message: 'it listened (exit code 7)' })
+  t.notOk('signal' in exited)
+  const killed = await ending('kill -TERM $$')
+  t.match(killed, { code, signal: 'SIGTERM', message: 'it listened (SIGTERM)' })
+  t.notOk('exitCode' in killed)
+  const lives = await ending('exec 3>&-; exec sleep 60')
+  t.match(lives, { code, message: 'closed its pipe before it listened' })
+  t.notOk('exitCode' in lives || 'signal' in lives, 'what was killed afterwards was killed by us')
+  await server.close()
 })
 
 t.test('close for a successor answers what runs and leaves the rest unread', async (t) => {

@@ -32,6 +32,14 @@ export interface HandOverOptions {
   readonly timeoutMs?: number | undefined
 }
 
+/** `ERR_COROIPC_PEER_DEAD` of {@link handOver}: how the next server ended, unless it only closed its pipe. */
+export interface SuccessorEnded extends IpcError {
+  /** Its exit code. */
+  readonly exitCode?: number
+  /** The signal that ended it. */
+  readonly signal?: NodeJS.Signals
+}
+
 const text: Check = (name, value) => {
   if (typeof value !== 'string' || value === '') throw invalidArgument(name, 'a string', value)
 }
@@ -54,6 +62,8 @@ type HandedServer = Pick<Server, 'listener' | 'close'>
 const DEFAULT_MS = 30_000
 /** stdin, stdout, stderr; then the pipe; then two fds for each socket. */
 const READY_FD = 3
+/** Its pipe ends a moment before it does. */
+const EXIT_MS = 1000
 
 /** A byte in the pipe: it listens. The end of the pipe: it never will. */
 function ready(child: ChildProcess, timeoutMs: number): Promise<void> {
@@ -71,9 +81,17 @@ function ready(child: ChildProcess, timeoutMs: number): Promise<void> {
       code: 'PEER_DEAD' | 'TIMED_OUT' | 'SYSTEM',
       what: string,
       cause?: unknown,
-    ): void =>
-      over(new IpcError(`ERR_COROIPC_${code}`, `handOver: ${what}; this server goes on`, { cause }))
-    const timer =
+      how?: object,
+    ): void => {
+      const message = `handOver: ${what}; this server goes on`
+      over(Object.assign(new IpcError(`ERR_COROIPC_${code}`, message, { cause }), how))
+    }
+    const dead = (exitCode: number | null, signal: NodeJS.Signals | null): void => {
+      const [how, known] =
+        signal === null ? [`exit code ${exitCode}`, { exitCode }] : [signal, { signal }]
+      fail('PEER_DEAD', `the next server ended before it listened (${how})`, undefined, known)
+    }
+    let timer =
       timeoutMs === Infinity
         ? undefined
         : setTimeout(
@@ -82,9 +100,16 @@ function ready(child: ChildProcess, timeoutMs: number): Promise<void> {
           )
     child.once('error', (cause) => fail('SYSTEM', 'the next server could not be started', cause))
     pipe.once('data', () => over())
-    pipe.once('end', () =>
-      fail('PEER_DEAD', 'the next server ended, or closed its pipe, before it listened'),
-    )
+    pipe.once('end', () => {
+      const { exitCode, signalCode } = child
+      if (exitCode !== null || signalCode !== null) return dead(exitCode, signalCode)
+      child.once('exit', dead)
+      clearTimeout(timer)
+      timer = setTimeout(
+        () => fail('PEER_DEAD', 'the next server closed its pipe before it listened'),
+        EXIT_MS,
+      )
+    })
     pipe.on('error', () => {})
   })
 }
@@ -99,8 +124,8 @@ function ready(child: ChildProcess, timeoutMs: number): Promise<void> {
  * here go on as if nothing had been.
  *
  * @returns the process id of the new one, when the servers here are closed
- * @throws (rejects) `ERR_COROIPC_TIMED_OUT`, `_PEER_DEAD` it ended before it listened, `_SYSTEM` it could not be
- *   started; `_INVALID_ARGUMENT` a server does not listen
+ * @throws (rejects) `ERR_COROIPC_TIMED_OUT`, `_PEER_DEAD` it ended before it listened ({@link SuccessorEnded}),
+ *   `_SYSTEM` it could not be started; `_INVALID_ARGUMENT` a server does not listen
  * @example
  * process.on('SIGUSR2', () => handOver(server).catch((error) => log.error(error)))
  */

@@ -41,7 +41,7 @@ export {
   type RecordQuestion,
 } from './inspection.js'
 export type { ConnectTrace, DispatchTrace, RequestTrace } from './diagnostics.js'
-export { handOver, type HandOverOptions } from './hand-over.js'
+export { handOver, type HandOverOptions, type SuccessorEnded } from './hand-over.js'
 export { inherited, type InheritedSocket } from './inherited.js'
 export { defaultLimits, type Limits } from './limits.js'
 export type { Log, LogWrite } from './log.js'
