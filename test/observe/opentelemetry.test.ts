@@ -13,7 +13,7 @@ import {
 } from '@opentelemetry/sdk-trace-node'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
-import { outcome } from '../support/wait.js'
+import { failure, outcome } from '../support/wait.js'
 import { told, type Told } from './spans.js'
 
 const exporter = new InMemorySpanExporter()
@@ -164,6 +164,28 @@ t.test('what fails says how, and a client cannot invent names of spans', async (
       'error.type': 'ERR_COROIPC_NO_HANDLER',
     },
   })
+})
+
+t.test('what fails is told by the id that was asked for, in every form', async (t) => {
+  await using own = await pair(t, { propagate: true }, { propagate: true })
+  const { connection } = own
+  const told = async (asked: () => unknown): Promise<string> => {
+    const { message, stack } = await failure(asked)
+    t.ok(stack?.includes(message), 'in the stack as well')
+    t.notMatch(stack, '327')
+    return message
+  }
+  t.match(await told(() => connection.request(2)), /^request 2: the handler threw$/)
+  t.match(await told(() => connection.requestSync(2)), /^requestSync 2: the handler threw$/)
+  const byCallback = (): Promise<never> =>
+    new Promise((_, reject) => connection.request(2, '', reject))
+  t.match(await told(byCallback), /^request 2: the handler threw$/)
+  t.same(
+    here().map(({ message }) => message),
+    ['request', 'requestSync', 'request'].map((form) => `${form} 2: the handler threw`),
+  )
+  await connection.close()
+  t.match(await told(() => connection.send(2)), /^send 2: /)
 })
 
 t.test('without propagation: spans on both sides, each its own trace', async (t) => {

@@ -10,6 +10,8 @@ export interface Told {
   readonly parent: string | undefined
   readonly attributes: Readonly<Record<string, unknown>>
   readonly status: string
+  /** What stands beside the status. */
+  readonly message: string | undefined
   readonly events: readonly string[]
 }
 
@@ -21,5 +23,6 @@ export const told = (span: ReadableSpan): Told => ({
   parent: span.parentSpanContext?.spanId,
   attributes: { ...span.attributes },
   status: SpanStatusCode[span.status.code],
+  message: span.status.message,
   events: span.events.map(({ name }) => name),
 })

@@ -46,6 +46,7 @@ import {
   Word,
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
+import { byAskedId } from './asked.js'
 import type {
   AllocateOptions,
   AnswerTooLarge,
@@ -327,16 +328,22 @@ export class ClientConnection
     if (callback === undefined)
       return requestTracing.tracePromise(
         () =>
-          sendAsLeft(trace, id, payload, (sentId, sent) =>
-            this.#requestPromise(sentId, sent, options),
-          ),
+          sendAsLeft(trace, id, payload, (sentId, sent) => {
+            const promise = this.#requestPromise(sentId, sent, options)
+            if (sentId === id) return promise
+            return promise.catch((error: unknown) => {
+              throw byAskedId(error, id)
+            })
+          }),
         trace,
       )
     if (typeof callback !== 'function') throw invalidArgument('callback', 'a function', callback)
     requestTracing.traceCallback(
       (traced: Callback<never>) =>
         sendAsLeft(trace, id, payload, (sentId, sent) =>
-          this.#requestCallback(sentId, sent, options, traced),
+          this.#requestCallback(sentId, sent, options, (error, answer) =>
+            traced(byAskedId(error, id), answer),
+          ),
         ),
       0,
       trace,
@@ -595,8 +602,17 @@ export class ClientConnection
 
   #sendTraced(id: number, payload: RequestPayload): boolean {
     const trace = this.#trace(id, payload, true, true)
-    const send = this.#send.bind(this)
-    return requestTracing.traceSync(() => sendAsLeft(trace, id, payload, send), trace)
+    return requestTracing.traceSync(
+      () =>
+        sendAsLeft(trace, id, payload, (sentId, sent) => {
+          try {
+            return this.#send(sentId, sent)
+          } catch (error) {
+            throw byAskedId(error, id)
+          }
+        }),
+      trace,
+    )
   }
 
   #send(id: number, payload: RequestPayload): boolean {
@@ -890,7 +906,13 @@ export class ClientConnection
     const trace = this.#trace(id, payload, true, false)
     return requestTracing.traceSync(
       () =>
-        sendAsLeft(trace, id, payload, (sentId, sent) => this.#requestSync(sentId, sent, options)),
+        sendAsLeft(trace, id, payload, (sentId, sent) => {
+          try {
+            return this.#requestSync(sentId, sent, options)
+          } catch (error) {
+            throw byAskedId(error, id)
+          }
+        }),
       trace,
     )
   }
