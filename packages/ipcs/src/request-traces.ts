@@ -2,9 +2,12 @@
  * The requests of a server that are traced, from their coming to their answer. Made when somebody subscribes
  * to the tracing channel; a request that is not traced has no entry and no property more.
  */
-import { callIn, type ErrorCode, IpcError, ipcError, Status } from '@coroipc/native'
+import { callIn, type ErrorCode, IpcError } from '@coroipc/native'
 import { type RequestTrace, requestTracing } from './diagnostics.js'
 import type { Request } from './request.js'
+
+/** The client had gone before its answer. */
+const GONE: ErrorCode = 'ERR_COROIPC_DISCONNECTED'
 
 /** What of a request a trace may change. */
 export interface Traceable extends Request {
@@ -51,7 +54,7 @@ export class RequestTraces {
     if (entry === undefined) return
     this.#entries.delete(request)
     const { trace } = entry
-    const nobody = request.oneWay ? 'OK' : ipcError(Status.DISCONNECTED).code
+    const nobody = request.oneWay ? 'OK' : GONE
     trace.code = code === '' ? nobody : code
     if (trace.code !== 'OK') {
       trace.error ??= new IpcError(trace.code as ErrorCode, `request ${trace.id}: ${trace.code}`)
