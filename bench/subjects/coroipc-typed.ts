@@ -3,6 +3,7 @@
 import type { ClientSide, ServerWork, Serving, SidesSubject } from '../subject.js'
 import type { Task } from '../task.js'
 import { type Codec, defineService } from '@coroipc/contract'
+import { refusesLayered } from './layered.js'
 
 const TIMEOUT_MS = 10_000
 
@@ -21,21 +22,11 @@ const service = defineService({
   requests: { call: { id: 0, request: payload, response: payload } },
 })
 
-/** The rows in which a message is small and the layer can be seen. */
-const CASES: readonly string[] = ['rtt-sync', 'rtt-async', 'pipelined']
-
 export const coroipcTyped: SidesSubject = {
   kind: 'sides',
   name: 'coroipc-typed',
   about: '@coroipc/contract over coroipc: types, a codec of its own, no schema',
-  refuses: (task) =>
-    CASES.includes(task.case) &&
-    task.variant === undefined &&
-    task.payloadBytes === 64 &&
-    task.wait === 'adaptive' &&
-    task.form !== 'callback'
-      ? undefined
-      : 'small messages between sides that are awake show the layer',
+  refuses: refusesLayered,
   copies: (task) => (task.form === 'sync' ? 5 : 6),
   serve,
   connect,

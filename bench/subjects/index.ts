@@ -2,6 +2,7 @@
 import type { Subject } from '../subject.js'
 import { coroipc } from './coroipc.js'
 import { coroipcC, coroipcCNode } from './coroipc-c.js'
+import { coroipcTraced } from './coroipc-traced.js'
 import { coroipcTyped } from './coroipc-typed.js'
 import { dbus } from './dbus.js'
 import { floorC } from './floor-c.js'
@@ -31,6 +32,7 @@ export const subjects: readonly Subject[] = [
   coroipcC,
   coroipcCNode,
   coroipcTyped,
+  coroipcTraced,
   nodeNet,
   libqb,
   zeromqC,
