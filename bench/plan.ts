@@ -83,7 +83,11 @@ function takesPart(who: Who, subject: string): boolean {
   return who === 'everybody' || atHome(subject) || (who === 'rivals' && RIVALS.test(subject))
 }
 
+/** At home, but beside the goals: they explain a row. */
+const EXPLAINS = /^(coroipc-typed|coroipc-traced|floor-js-ring.*)$/
+
 function rankOf(bout: Bout, subject: string): Rank {
+  if (EXPLAINS.test(subject)) return 'ours'
   if (atHome(subject)) return bout.goal ? 'compared' : 'ours'
   return bout.goal && RIVALS.test(subject) ? 'compared' : 'others'
 }

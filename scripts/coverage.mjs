@@ -17,6 +17,10 @@ const LINES = 95
 const BRANCHES = 90
 const WHOLE = ['native/src/ring.h', 'native/src/ring.cc', 'native/src/handshake.cc']
 
+/** What lets every system call and allocation of a session fail goes where no other test does. */
+export const sweepPlace = join(place, 'sweep')
+const sweepPrograms = ['client', 'server', 'exhaust']
+
 export const coverageFlags = '-fprofile-instr-generate -fcoverage-mapping'
 export const coverageTools = ['clang-14', 'clang++-14', 'llvm-profdata-14', 'llvm-cov-14']
 
@@ -49,8 +53,12 @@ export function coverage() {
   const objects = readdirSync(programs)
     .filter((name) => name.endsWith('_test'))
     .map((name) => join(programs, name))
-  const addon = join(place, 'node', 'coroipc.node')
-  if (existsSync(addon)) objects.unshift(addon)
+  for (const name of [
+    'node/libcoroipc.so',
+    'node/coroipc.node',
+    ...sweepPrograms.map((each) => `sweep/${each}`),
+  ])
+    if (existsSync(join(place, name))) objects.unshift(join(place, name))
   const exported = llvm('llvm-cov', [
     'export',
     '-instr-profile',

@@ -16,7 +16,11 @@ const kinds = {
   lsan: { runtime: 'liblsan.so', flags: '-fsanitize=leak' },
   copying: { flags: '-DNODE_API_NO_EXTERNAL_BUFFERS_ALLOWED' },
   refused: { flags: `-include ${join(root, 'test/support/refusing_host.h')}` },
-  coverage: { flags: coverageFlags, compiler: ['CC=clang-14', 'CXX=clang++-14'] },
+  coverage: {
+    flags: coverageFlags,
+    compiler: ['CC=clang-14', 'CXX=clang++-14'],
+    also: ['libcoroipc'],
+  },
 }
 // A frame names its source as the compiler was given it, or the file that it was loaded from.
 const ownSource = / (?:\.\.\/)*(?:src|addon|test\/\w+|examples\/[\w-]+)\/\w+\.(?:cc|c|h):/
@@ -36,7 +40,7 @@ export class SanitizedAddon {
 
   /** With the definitions of binding.gyp, which node-gyp has made a Makefile of. */
   build() {
-    const { flags, compiler = [] } = kinds[this.#kind]
+    const { flags, compiler = [], also = [] } = kinds[this.#kind]
     const linked = this.#sanitizes || this.#kind === 'coverage'
     const run = (command, ...args) => spawnSync(command, args, { stdio: 'inherit' }).status === 0
     mkdirSync(this.#place, { recursive: true })
@@ -44,7 +48,7 @@ export class SanitizedAddon {
     return (
       run('make', '-C', 'native/build', '--silent', '--no-print-directory', '-j2',
         'BUILDTYPE=Release', `builddir=${this.#place}`,
-        `CXXFLAGS=${flags} -fno-omit-frame-pointer`, `LDFLAGS=${linked ? flags : ''}`, ...compiler, 'coroipc') &&
+        `CXXFLAGS=${flags} -fno-omit-frame-pointer`, `LDFLAGS=${linked ? flags : ''}`, ...compiler, 'coroipc', ...also) &&
       (!this.#sanitizes || run('gcc', '-shared', '-fPIC', '-g', '-O0', '-w', '-Wl,-z,nodelete', ...flags.split(' '),
         '-o', `${this.#place}/planted.node`, join(root, 'test/support/planted.c')))
     )
@@ -56,7 +60,9 @@ export class SanitizedAddon {
       NODE_OPTIONS: `--require=${join(root, 'test/support/other-addon.cjs')}`,
       COROIPC_TEST_ADDON: join(this.#place, 'coroipc.node'),
     }
-    if (this.#kind === 'coverage') return { ...replaced, ...coverageEnvironment }
+    // Programs of the tests link with the shared library, which is found here before the one that they were built with.
+    if (this.#kind === 'coverage')
+      return { ...replaced, ...coverageEnvironment, LD_LIBRARY_PATH: this.#place }
     if (!this.#sanitizes) return replaced
     const runtime = spawnSync('gcc', [`-print-file-name=${kinds[this.#kind].runtime}`], {
       encoding: 'utf8',

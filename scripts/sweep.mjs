@@ -12,6 +12,7 @@
 //                   the last run had to stop
 //   --jobs N        sessions at the same time [2, or the number of CPUs]
 //   --build         builds and does nothing else; --no-build: the other way round
+//   --programs DIR  programs that were built elsewhere, with --no-build
 //   --json          the result as one line for test/sweep/sweep.test.ts
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -37,6 +38,7 @@ const { values: options } = parseArgs({
     jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
     build: { type: 'boolean', default: false },
     'no-build': { type: 'boolean', default: false },
+    programs: { type: 'string', default: 'build/sweep' },
     json: { type: 'boolean', default: false },
   },
 })
@@ -153,7 +155,7 @@ async function session({
   const start = (role, before, after) => {
     const program = new Program([
       ...before,
-      programs[role] ?? `build/sweep/${role}`,
+      programs[role] ?? join(options.programs, role),
       '--name',
       `${place}.sock`,
       '--ledger',
@@ -220,7 +222,7 @@ function report(name, { wrong, said }) {
 
 // -- every instruction ------------------------------------------------------------------------------
 
-const STEP = 'build/sweep/step'
+const STEP = join(options.programs, 'step')
 const SLEEP = ['--wait', 'sleep'] // who looks for a moment runs another number of instructions each time
 // The share is of the points.
 const sections = [
@@ -611,7 +613,7 @@ async function starve(programs = {}) {
   const start = (role, ledger, before, ...more) =>
     new Program([
       ...before,
-      programs[role] ?? `build/sweep/${role}`,
+      programs[role] ?? join(options.programs, role),
       '--name',
       `${place}.sock`,
       '--ledger',
@@ -651,7 +653,7 @@ async function starve(programs = {}) {
 // -- no memory left ---------------------------------------------------------------------------------
 
 /** Fails each allocation of a side in turn: what is wrong, and what the program counted. */
-async function exhaust(side, program = 'build/sweep/exhaust') {
+async function exhaust(side, program = join(options.programs, 'exhaust')) {
   const run = new Program([program, side])
   await run.ended
   return {

@@ -20,7 +20,14 @@ import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { clearCoverage, coverage, coverageEnvironment, coverageTools } from './coverage.mjs'
+import {
+  clearCoverage,
+  coverage,
+  coverageEnvironment,
+  coverageFlags,
+  coverageTools,
+  sweepPlace,
+} from './coverage.mjs'
 import { addonKinds, SanitizedAddon } from './sanitized-addon.mjs'
 import { Count, countTap } from './tap-count.mjs'
 
@@ -194,6 +201,13 @@ async function runCoverage() {
   make('coverage')
   await runNative('coverage', coverageEnvironment)
   await runWithAddon('coverage')
+  const compiler = `CXX=clang++-14 ${coverageFlags}`
+  build('make', '-C', 'test/sweep', '--silent', `OUT=${sweepPlace}`, compiler)
+  const kinds = ['errors', 'descriptors', 'allocations'].flatMap((kind) => ['--only', kind])
+  const sweep = ['scripts/sweep.mjs', '--no-build', '--programs', sweepPlace, ...kinds]
+  const env = { ...process.env, ...coverageEnvironment }
+  if (spawnSync(process.execPath, sweep, { stdio: 'inherit', env }).status !== 0)
+    total.failed.push({ name: `${sweep.join(' ')}, counted`, details: '' })
   if (filters.length > 0) return // what a part of the suite goes through is no verdict
   const { table, verdicts } = coverage()
   console.log(table)

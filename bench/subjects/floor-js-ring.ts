@@ -60,7 +60,7 @@ function floor(name: string, about: string, inPlace: boolean): SidesSubject {
         (task.case === 'dispatch' &&
           (task.variant === 'offset' || (task.variant === undefined && !inPlace)))
       if (!batches) return 'messages in batches'
-      if (task.payloadBytes > SLOT_BYTES) return `a slot has ${SLOT_BYTES} bytes`
+      if (task.payloadBytes !== SLOT_BYTES) return `payloads of ${SLOT_BYTES} bytes`
       return task.wait === 'spin' ? undefined : 'it spins'
     },
     takes: (task) => task.case === 'dispatch' && task.variant === 'offset',

@@ -35,7 +35,7 @@ interface Way {
 }
 
 /** As in slots.c. */
-const SLOT_BYTES = 64
+const SLOT_BYTES = 65_536
 const IDLE_TURNS = 1 << 20
 
 function loadAddon(): Addon {

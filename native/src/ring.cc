@@ -83,8 +83,9 @@ bool RingWriter::RecordAt(uint32_t position, coroipc_record* header, uint32_t* b
   const uint32_t offset = position & (capacity_ - 1);
   const uint32_t left = position_ - position;
   const uint32_t to_end = capacity_ - offset;
+  // Positions are multiples of a pad's size, and `position` is not the last one: there is a pad's
+  // room.
   const uint32_t most = left < to_end ? left : to_end;
-  if (most < COROIPC_PAD_RECORD_BYTES) return false;
   *header = {};
   CopyIn(header, data_ + offset, COROIPC_PAD_RECORD_BYTES);
   if (header->kind == COROIPC_RECORD_PAD) {
@@ -121,8 +122,8 @@ Status RingReader::LoadPeer() {
 Status RingReader::Peek(coroipc_record* header, const uint8_t** payload) {
   // Looking twice may find less the second time, from who lies: nothing is left to advance over.
   peeked_ = 0;
-  // At most two rounds: a pad ends the ring, and the record after it starts at offset 0.
-  for (int round = 0; round < 2; ++round) {
+  // At most two rounds: a pad ends the ring, and at offset 0 there can be none.
+  for (;;) {
     if (position_ == seen_) {
       if (const Status status = LoadPeer(); status != COROIPC_OK) return status;
       if (position_ == seen_) return COROIPC_AGAIN;
@@ -154,7 +155,6 @@ Status RingReader::Peek(coroipc_record* header, const uint8_t** payload) {
     peeked_ = total;
     return COROIPC_OK;
   }
-  return COROIPC_PROTOCOL;
 }
 
 void RingReader::PublishRead() {

@@ -92,7 +92,8 @@ class RingWriter {
     // ORDER reader-asleep (seq_cst; pairs with RingReader::SetSleep): after Publish; with a weaker
     // order both sides can miss each other and sleep for ever. Exchange, since a plain clear can
     // erase the next sleep.
-    return LoadSeqCst(words_->reader_sleep) != 0 && ExchangeSeqCst(words_->reader_sleep, 0) != 0;
+    if (LoadSeqCst(words_->reader_sleep) == 0) return false;
+    return ExchangeSeqCst(words_->reader_sleep, 0) != 0;
   }
   // ORDER writer-waits (seq_cst; pairs with RingReader::TakeWriterWants).
   void SetWants(uint32_t bytes) { StoreSeqCst(words_->writer_wants, bytes); }

@@ -118,6 +118,23 @@ static inline void check_eq(long long a, long long b, const char* file, int line
 }
 #endif
 
+#ifdef COVERAGE
+// What a forked child has gone through counts as well; linked with --wrap=_exit.
+#ifdef __cplusplus
+extern "C" {
+#endif
+int __llvm_profile_write_file(void);
+__attribute__((noreturn)) void __real__exit(int code);
+__attribute__((noreturn)) void __wrap__exit(int code);
+void __wrap__exit(int code) {
+  __llvm_profile_write_file();
+  __real__exit(code);
+}
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 #ifndef CHECK_OWN_MAIN
 int main(int argc, char** argv) {
   int number = 0, failed = 0, skipped = 0;

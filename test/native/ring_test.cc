@@ -545,6 +545,52 @@ TEST("looking for what was not read leaves the ring for no length that was writt
   }
 }
 
+TEST("a pad that was made something else is no record where there is no room for one") {
+  for (const bool read_position_is_wrong : {false, true}) {
+    Pair pair(4096);
+    CHECK_EQ(pair.Put(4096 / 2 - kHeader, 1), COROIPC_OK);
+    CHECK_EQ(pair.Put(4096 / 2 - kHeader - 8, 2), COROIPC_OK);
+    CHECK_EQ(pair.Take(4096 / 2 - kHeader, 1), COROIPC_OK);
+    CHECK_EQ(pair.Put(8, 3), COROIPC_OK);  // behind a pad of 8 bytes
+    uint32_t found = 0;
+    const auto count = [&](const coroipc_record&) { ++found; };
+    pair.writer.ForEachUnread(count);
+    CHECK_EQ(found, 2u);
+    if (read_position_is_wrong)
+      pair.words.read_position = 4096 * 3;
+    else
+      memset(pair.bytes() + 4096 - 8, 0xff, 8);
+    found = 0;
+    pair.writer.ForEachUnread(count);
+    CHECK_EQ(found, read_position_is_wrong ? 0u : 1u);
+  }
+}
+
+TEST("a record that was made a pad is none where the ring does not end") {
+  Pair pair(4096);
+  CHECK_EQ(pair.Put(8, 1), COROIPC_OK);
+  coroipc_record pad = {};
+  pad.kind = COROIPC_RECORD_PAD;
+  for (const uint32_t bytes : {8u, 4096u - COROIPC_PAD_RECORD_BYTES}) {
+    pad.bytes = bytes;
+    memcpy(pair.bytes(), &pad, COROIPC_PAD_RECORD_BYTES);
+    uint32_t found = 0;
+    pair.writer.ForEachUnread([&](const coroipc_record&) { ++found; });
+    CHECK_EQ(found, 0u);
+  }
+}
+
+TEST("for statistics a ring is full at most, whatever the other side says") {
+  Pair pair(4096);
+  CHECK_EQ(pair.Put(100, 1), COROIPC_OK);
+  CHECK_EQ(pair.writer.used(), pair.reader.used());
+  CHECK(pair.writer.used() > 100);
+  pair.words.read_position = 4096 * 3;
+  CHECK_EQ(pair.writer.used(), 4096u);
+  pair.words.write_position = 4096 * 3;
+  CHECK_EQ(pair.reader.used(), 4096u);
+}
+
 TEST("every header of two bytes at every offset reads nothing out of bounds") {
   // Bytes and kind in all combinations that matter; the memory is exactly as large as the ring.
   for (uint32_t offset = 0; offset < 64; offset += 8) {

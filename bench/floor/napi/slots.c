@@ -24,7 +24,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SLOT_BYTES 64 /* bench/subjects/floor-napi.ts refuses more */
+#define SLOT_BYTES 65536 /* bench/subjects/floor-napi.ts refuses more */
 #define IDLE_TURNS (1u << 20)
 
 /* The word has a line of its own: whoever spins on it takes no line away that is being written. */
