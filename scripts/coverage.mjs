@@ -17,10 +17,6 @@ const LINES = 95
 const BRANCHES = 90
 const WHOLE = ['native/src/ring.h', 'native/src/ring.cc', 'native/src/handshake.cc']
 
-/** What lets every system call and allocation of a session fail goes where no other test does. */
-export const sweepPlace = join(place, 'sweep')
-const sweepPrograms = ['client', 'server', 'exhaust']
-
 export const coverageFlags = '-fprofile-instr-generate -fcoverage-mapping'
 export const coverageTools = ['clang-14', 'clang++-14', 'llvm-profdata-14', 'llvm-cov-14']
 
@@ -30,6 +26,45 @@ export const coverageEnvironment = { LLVM_PROFILE_FILE: join(profiles, '%p-%m.pr
 export function clearCoverage() {
   rmSync(profiles, { recursive: true, force: true })
   mkdirSync(profiles, { recursive: true })
+}
+
+const sweepPrograms = ['client', 'server', 'exhaust']
+const fuzzTargets = ['ring_reader', 'ring_writer', 'handshake', 'server', 'client', 'api']
+
+/**
+ * What goes where no other test does: every system call and allocation of a session fails, and hostile peers do what the fuzzers
+ * have found. Gives the command that failed, if one did.
+ */
+export function coverMore() {
+  const compiler = `clang++-14 ${coverageFlags}`
+  const fails = (command, ...args) => {
+    const env = { ...process.env, ...coverageEnvironment }
+    const stdio = ['ignore', 'ignore', 'inherit']
+    return spawnSync(command, args, { cwd: root, env, stdio }).status === 0
+      ? undefined
+      : [command, ...args].join(' ')
+  }
+  const make = (folder, ...settings) =>
+    fails('make', '-C', folder, '--silent', '--no-print-directory', '-j2', ...settings)
+  const [sweepPlace, fuzzPlace] = ['sweep', 'fuzz'].map((name) => join(place, name))
+  const kinds = ['errors', 'descriptors', 'allocations'].flatMap((kind) => ['--only', kind])
+  return (
+    make('test/sweep', `OUT=${sweepPlace}`, `CXX=${compiler}`) ??
+    fails(
+      process.execPath,
+      'scripts/sweep.mjs',
+      '--no-build',
+      '--programs',
+      sweepPlace,
+      ...kinds,
+    ) ??
+    make('test/fuzz', `OUT=${fuzzPlace}`, `CLANGXX=${compiler}`, 'all') ??
+    fuzzTargets
+      .map((name) =>
+        fails(join(fuzzPlace, name), '-runs=0', '-verbosity=0', `test/fuzz/corpus/${name}`),
+      )
+      .find((failed) => failed !== undefined)
+  )
 }
 
 const llvm = (tool, args) => spawnSync(`${tool}-14`, args, { encoding: 'utf8', maxBuffer: 1 << 28 })
@@ -57,6 +92,7 @@ export function coverage() {
     'node/libcoroipc.so',
     'node/coroipc.node',
     ...sweepPrograms.map((each) => `sweep/${each}`),
+    ...fuzzTargets.map((each) => `fuzz/${each}`),
   ])
     if (existsSync(join(place, name))) objects.unshift(join(place, name))
   const exported = llvm('llvm-cov', [

@@ -24,9 +24,8 @@ import {
   clearCoverage,
   coverage,
   coverageEnvironment,
-  coverageFlags,
   coverageTools,
-  sweepPlace,
+  coverMore,
 } from './coverage.mjs'
 import { addonKinds, SanitizedAddon } from './sanitized-addon.mjs'
 import { Count, countTap } from './tap-count.mjs'
@@ -201,13 +200,8 @@ async function runCoverage() {
   make('coverage')
   await runNative('coverage', coverageEnvironment)
   await runWithAddon('coverage')
-  const compiler = `CXX=clang++-14 ${coverageFlags}`
-  build('make', '-C', 'test/sweep', '--silent', `OUT=${sweepPlace}`, compiler)
-  const kinds = ['errors', 'descriptors', 'allocations'].flatMap((kind) => ['--only', kind])
-  const sweep = ['scripts/sweep.mjs', '--no-build', '--programs', sweepPlace, ...kinds]
-  const env = { ...process.env, ...coverageEnvironment }
-  if (spawnSync(process.execPath, sweep, { stdio: 'inherit', env }).status !== 0)
-    total.failed.push({ name: `${sweep.join(' ')}, counted`, details: '' })
+  const failed = coverMore()
+  if (failed !== undefined) total.failed.push({ name: `coverage: ${failed}`, details: '' })
   if (filters.length > 0) return // what a part of the suite goes through is no verdict
   const { table, verdicts } = coverage()
   console.log(table)

@@ -1518,3 +1518,59 @@ TEST("sockets of rows that nobody took are closed with the server") {
   connecting.join();
   CHECK_EQ(status, COROIPC_PEER_DEAD);
 }
+
+TEST("options that no server can have are refused, each of them") {
+  coroipcs_server* server = nullptr;
+  coroipcs_options good;
+  coroipcs_options_init(&good);
+  using Change = void (*)(coroipcs_options&);
+  const Change changes[] = {
+      [](coroipcs_options& o) { o.struct_bytes = 8; },
+      [](coroipcs_options& o) { o.ring_bytes_min = 32u << 20; },
+      [](coroipcs_options& o) { o.ring_bytes_min = 4097; },
+      [](coroipcs_options& o) { o.ring_bytes_max = 3u << 20; },
+      [](coroipcs_options& o) { o.message_bytes = COROIPC_MESSAGE_BYTES_MAX + 1; },
+      [](coroipcs_options& o) { o.message_bytes_min = 2u << 20; },
+      [](coroipcs_options& o) { o.requests_in_flight = COROIPC_REQUESTS_IN_FLIGHT_MAX + 1; },
+      [](coroipcs_options& o) { o.segments = COROIPC_SEGMENTS_MAX + 1; },
+      [](coroipcs_options& o) { o.wait = -1; },
+      [](coroipcs_options& o) { o.wait = COROIPC_WAIT_SLEEP + 1; },
+      [](coroipcs_options& o) { o.lock = -1; },
+      [](coroipcs_options& o) { o.lock = COROIPCS_WISH_DEMAND + 1; },
+      [](coroipcs_options& o) { o.huge_pages = -1; },
+      [](coroipcs_options& o) { o.huge_pages = COROIPCS_WISH_DEMAND + 1; },
+  };
+  for (const Change change : changes) {
+    coroipcs_options options = good;
+    change(options);
+    CHECK_EQ(coroipcs_create(&options, &server), COROIPC_INVALID_ARGUMENT);
+    CHECK(server == nullptr);
+  }
+  CHECK_EQ(coroipcs_create(nullptr, &server), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcs_create(&good, nullptr), COROIPC_INVALID_ARGUMENT);
+  REQUIRE(coroipcs_create(&good, &server) == COROIPC_OK);
+  using ServiceChange = void (*)(coroipcs_service_options&);
+  const ServiceChange service_changes[] = {
+      [](coroipcs_service_options& o) { o.struct_bytes = 8; },
+      [](coroipcs_service_options& o) { o.policy = -1; },
+      [](coroipcs_service_options& o) { o.policy = COROIPCS_POLICY_DISCONNECT + 1; },
+      [](coroipcs_service_options& o) { o.priority = -1; },
+      [](coroipcs_service_options& o) { o.priority = COROIPCS_PRIORITY_HIGH + 1; },
+  };
+  for (const ServiceChange change : service_changes) {
+    coroipcs_service_options options;
+    coroipcs_service_options_init(&options);
+    change(options);
+    CHECK_EQ(coroipcs_service_add(server, 1, &options), COROIPC_INVALID_ARGUMENT);
+  }
+  CHECK_EQ(coroipcs_service_add(server, 1, nullptr), COROIPC_OK);
+  CHECK_EQ(coroipcs_service_add(server, 1, nullptr), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcs_listen(server, nullptr), COROIPC_INVALID_ARGUMENT);
+  const std::string name = UniqueName();
+  CHECK_EQ(coroipcs_listen(server, name.c_str()), COROIPC_OK);
+  CHECK_EQ(coroipcs_listen(server, name.c_str()), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcs_listen_fd(server, 0), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcs_listen_inherited(server, 0, -1), COROIPC_INVALID_ARGUMENT);
+  coroipcs_destroy(server);
+  coroipcs_destroy(nullptr);
+}
