@@ -10,7 +10,8 @@
  *  - anything else goes directly, gathered by the native side.
  *
  * Receiving: a payload is a view of the slab and the receiver's own for ever. The slab is filled by
- * bumping and replaced, never reused, when less than `SLAB_RESERVE` bytes are left after a batch.
+ * bumping and replaced, never reused, when less than `SLAB_RESERVE` bytes are left after a batch. What was
+ * only lent, by offset, to listeners and handlers that said so is turned back: `turnBack`.
  */
 import { markAsUntransferable } from 'node:worker_threads'
 import type { Addon, Bytes, Loop, OnBatch, OnSent } from './addon.js'
@@ -84,6 +85,8 @@ export class MessageLoop {
   #flushes = 0
   #view: Bytes = EMPTY
   #viewAt = 0
+  #slabBytes: Bytes = EMPTY
+  #slabBytesOf: ArrayBuffer | undefined
 
   /**
    * @param create makes the native loop; a negative result is thrown by `fail`.
@@ -134,6 +137,25 @@ export class MessageLoop {
     if (this.#destroyed) return
     this.slab = newSlab()
     this.#addon.setSlab(this.handle, this.slab)
+  }
+
+  /** All of a slab: one view for as long as it is the one that is filled. */
+  slabBytes(slab: ArrayBuffer): Bytes {
+    if (this.#slabBytesOf !== slab) {
+      this.#slabBytesOf = slab
+      this.#slabBytes = new Uint8Array(slab)
+    }
+    return this.#slabBytes
+  }
+
+  /**
+   * The slab's memory from `offset` on again, while it is in the cache: nobody has a view of it. `position` is where the
+   * slab was filled to when the batch began. Whoever was called may have made blocking calls, which fill it as
+   * well, or have brought another slab, whose position could be the same by chance: then it is not ours to turn back.
+   */
+  turnBack(slab: ArrayBuffer, position: number, offset: number): void {
+    if (this.slab === slab && this.words[Word.slabPosition] === position)
+      this.words[Word.slabPosition] = offset
   }
 
   /**

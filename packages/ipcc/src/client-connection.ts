@@ -101,6 +101,7 @@ import {
   type Outcome,
   Pending,
   PendingTable,
+  type TransientCallback,
 } from './pending.js'
 
 /** A message that waits for its turn: a request that has no slot yet, or whatever is behind it. */
@@ -119,6 +120,7 @@ interface Allocation {
 }
 
 const EMPTY = new Uint8Array(0)
+const NO_ANSWER: Answer = { payload: EMPTY, status: 0, sequence: 0 }
 /** In SLOT_FREE: slots of blocking calls, which are not in this table. */
 const SLOT_ANY = -1
 const RESPONSE = 0
@@ -143,12 +145,27 @@ function takeSettlers(resolve: (outcome: Outcome) => void, reject: (error: Error
 type DispatchListener = (message: Message) => void
 type AnyCallback = (error: Error | null, outcome?: Outcome) => void
 
-function callLater(
-  callback: Callback<never>,
+/** Calls what a request was given, in the form that it asked for. */
+function tell(
+  callback: Callback<never> | TransientCallback,
+  form: number,
   error: Error | null,
   outcome: Outcome | undefined,
 ): void {
-  queueMicrotask(() => (callback as AnyCallback)(error, outcome))
+  if (form === Form.transient) {
+    const { payload, status } = (outcome ?? NO_ANSWER) as Answer
+    ;(callback as TransientCallback)(error as IpcError | null, payload, 0, payload.length, status)
+  } else if (error === null) (callback as AnyCallback)(null, outcome)
+  else (callback as AnyCallback)(error, undefined)
+}
+
+function tellLater(
+  callback: Callback<never> | TransientCallback,
+  form: number,
+  error: Error | null,
+  outcome: Outcome | undefined,
+): void {
+  queueMicrotask(() => tell(callback, form, error, outcome))
 }
 
 function throwLater(thrown: unknown): void {
@@ -200,6 +217,8 @@ export class ClientConnection
   #queueBytes = 0
   /** Requests and sends wait for room natively; ROOM follows. */
   #noRoom = false
+  /** Whether the group need offer answers to `lend`: there was a transient request. */
+  lends = false
   /** Takes dispatches by position; called by the group, which has them there. */
   transient: TransientListener | undefined
   #wantsDrain = false
@@ -363,7 +382,7 @@ export class ClientConnection
     const promise = new Promise<Outcome>(takeSettlers)
     const { resolve, reject } = settlers
     try {
-      this.#request(id, payload, options, undefined, resolve, reject)
+      this.#request(id, payload, options, Form.payload, undefined, resolve, reject)
     } catch (error) {
       reject(error as Error)
     }
@@ -377,8 +396,28 @@ export class ClientConnection
     callback: Callback<never>,
   ): void {
     if (typeof callback !== 'function') throw invalidArgument('callback', 'a function', callback)
-    const pending = this.#request(id, payload, options, callback, undefined, undefined)
+    const { payload: form } = Form
+    const pending = this.#request(id, payload, options, form, callback, undefined, undefined)
     if (pending !== undefined) pending.returned = true
+  }
+
+  requestTransient(id: number, payload: RequestPayload, callback: TransientCallback): void {
+    if (typeof callback !== 'function') throw invalidArgument('callback', 'a function', callback)
+    if (isTraced(requestTracing)) {
+      this.#requestTransientTraced(id, payload, callback)
+      return
+    }
+    const { transient: form } = Form
+    const pending = this.#request(id, payload, undefined, form, callback, undefined, undefined)
+    if (pending === undefined) return
+    pending.returned = true
+    this.lends = true
+  }
+
+  #requestTransientTraced(id: number, payload: RequestPayload, callback: TransientCallback): void {
+    const traced: Callback<Answer> = (error, answer) =>
+      tell(callback, Form.transient, error, answer)
+    void this.#requestTraced(id, payload, { full: true }, traced)
   }
 
   /** Throws wrong arguments; everything else goes to the callback, or to one of the other two. */
@@ -386,7 +425,8 @@ export class ClientConnection
     id: number,
     payload: RequestPayload,
     options: RequestOptions | undefined,
-    callback: Callback<never> | undefined,
+    plainForm: number,
+    callback: Callback<never> | TransientCallback | undefined,
     resolve: ((outcome: Outcome) => void) | undefined,
     reject: ((error: Error) => void) | undefined,
   ): Pending | undefined {
@@ -404,7 +444,7 @@ export class ClientConnection
       const epoch = timeoutMs < Infinity ? this.#timer.epoch(timeoutMs) : undefined
       const pending = new Pending(
         id,
-        Form.payload,
+        plainForm,
         timeoutMs,
         Infinity,
         epoch,
@@ -417,14 +457,15 @@ export class ClientConnection
       this.#group.loop.post(this.#number, Kind.request, id, slot, 0, this.#wire, payload)
       return pending
     }
-    return this.#requestAnyhow(id, payload, options, callback, resolve, reject)
+    return this.#requestAnyhow(id, payload, options, plainForm, callback, resolve, reject)
   }
 
   #requestAnyhow(
     id: number,
     payload: RequestPayload,
     options: RequestOptions | undefined,
-    callback: Callback<never> | undefined,
+    plainForm: number,
+    callback: Callback<never> | TransientCallback | undefined,
     resolve: ((outcome: Outcome) => void) | undefined,
     reject: ((error: Error) => void) | undefined,
   ): Pending | undefined {
@@ -455,14 +496,14 @@ export class ClientConnection
       })
     if (refused !== undefined) {
       if (callback === undefined) reject?.(refused)
-      else callLater(callback, refused, undefined)
+      else tellLater(callback, plainForm, refused, undefined)
       return undefined
     }
     const long = timeoutMs >= LONG_MS && timeoutMs < Infinity
     const epoch = long ? this.#timer.epoch(timeoutMs) : undefined
     const until = timeoutMs < LONG_MS ? performance.now() + timeoutMs : Infinity
     const started = this.#latency === undefined ? 0 : performance.now()
-    const form = options === undefined ? Form.payload : formOf(options)
+    const form = options === undefined ? plainForm : formOf(options)
     const pending = new Pending(
       id,
       form,
@@ -546,14 +587,13 @@ export class ClientConnection
 
   /** Its callback, once `request` has returned; what it throws surfaces as any uncaught exception. */
   #call(pending: Pending, error: Error | null, outcome: Outcome | undefined): void {
-    const callback = pending.callback as AnyCallback
+    const callback = pending.callback as Callback<never>
     if (!pending.returned) {
-      callLater(pending.callback as Callback<never>, error, outcome)
+      tellLater(callback, pending.form, error, outcome)
       return
     }
     try {
-      if (error === null) callback(null, outcome)
-      else callback(error, undefined)
+      tell(callback, pending.form, error, outcome)
     } catch (thrown) {
       throwLater(thrown)
     }
@@ -732,7 +772,7 @@ export class ClientConnection
       this.#fail(pending, this.#answerError(code, `request ${pending.id}`, status))
     } else if (pending.form === Form.payload) {
       this.#settle(pending, undefined, buffer >= 0 ? own(payload, buffer) : payload)
-    } else if (pending.form === Form.full) {
+    } else if (pending.form === Form.full || pending.form === Form.transient) {
       const bytes = buffer >= 0 ? own(payload, buffer) : payload
       this.#settle(pending, undefined, { payload: bytes, status, sequence })
     } else {
@@ -740,6 +780,38 @@ export class ClientConnection
       this.#settle(pending, undefined, lease)
     }
     if (this.#queue.length > 0) this.#drain()
+  }
+
+  /**
+   * An answer whose bytes lie in the slab: lent to the callback of a transient request, and nothing made for it. False:
+   * it is for `answered`.
+   */
+  lend(
+    slot: number,
+    code: number,
+    status: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): boolean {
+    const pending = this.#table.waits(slot)
+    if (
+      pending === undefined ||
+      pending.form !== Form.transient ||
+      code !== Status.OK ||
+      !pending.returned ||
+      this.#latency !== undefined ||
+      requestChannel.hasSubscribers
+    )
+      return false
+    this.#table.answered(slot)
+    try {
+      ;(pending.callback as TransientCallback)(null, bytes, offset, length, status)
+    } catch (thrown) {
+      throwLater(thrown)
+    }
+    if (this.#queue.length > 0) this.#drain()
+    return true
   }
 
   slotFree(slot: number): void {

@@ -15,7 +15,7 @@ import type { EventEmitter } from 'eventemitter3'
 import type { DispatchIterator, Message } from './dispatches.js'
 import type { Lease } from './lease.js'
 import type { RequestOptions, RequestSyncOptions, RequestTimeout } from './options.js'
-import type { Answer, Callback, Outcome } from './pending.js'
+import type { Answer, Callback, Outcome, TransientCallback } from './pending.js'
 
 /** What can be sent: bytes in any form, a buffer made by `allocate`, a value with its encoder, or nothing. */
 export type RequestPayload = Payload | SharedBuffer | BufferPart | Encoded | undefined
@@ -151,6 +151,21 @@ export interface Connection extends EventEmitter<ConnectionEvents>, AsyncDisposa
     options: RequestOptions | undefined,
     callback: Callback<Outcome>,
   ): void
+
+  /**
+   * `request` with a callback, for loops that count every nanosecond: the answer's bytes are lent to `callback` until it
+   * returns, `length` bytes at `offset` of `bytes`, and that memory is then used for the next. No view is made of it.
+   * The connection's `requestTimeoutMs` holds; what lies around the answer is none of the callback's business, and it
+   * must not keep, transfer or write to `bytes`. Called once, and never before this returns.
+   *
+   * @throws as `request` with a callback: wrong arguments are thrown, everything else goes to `callback`
+   * @example
+   * connection.requestTransient(0, question, (error, bytes, offset, length) => {
+   *   if (error) throw error
+   *   for (let at = offset; at < offset + length; at++) sum += bytes[at]
+   * })
+   */
+  requestTransient(id: number, payload: RequestPayload, callback: TransientCallback): void
 
   /**
    * Asks the server and blocks this thread until it answers. Dispatches and other answers that come

@@ -50,8 +50,6 @@ export class Group {
   /** Disconnected while a batch is walked, which may still have rows of them. */
   readonly #leaving: number[] = []
   #walking = false
-  #bytes: Uint8Array = EMPTY
-  #bytesOf: ArrayBuffer | undefined
 
   constructor() {
     this.loop = new MessageLoop(
@@ -89,6 +87,7 @@ export class Group {
     let kept = 0
     let lentFrom = -1
     const position = words[Word.slabPosition] as number
+    const memory = this.loop.slabBytes(slab)
     // Who subscribes meanwhile sees the next batch.
     const traced = isTraced(dispatchTracing)
     this.#walking = true
@@ -99,25 +98,41 @@ export class Group {
       const bytes = table[at + Row.bytes] as number
       let payload: Uint8Array = EMPTY
       let buffer = -1
-      if (kind === Kind.dispatch && flags === In.slab) {
+      if (kind <= Kind.dispatch && flags === In.slab) {
         const connection = this.connections[number]
-        const transient = connection?.transient
-        if (transient !== undefined && !traced && !(connection as ClientConnection).keeps) {
-          const offset = table[at + Row.offset] as number
-          if (lentFrom < 0) lentFrom = offset
-          try {
-            transient(
-              this.#slabBytes(slab),
-              offset,
-              bytes,
-              table[at + Row.id] as number,
-              (table[at + Row.sequence] as number) >>> 0,
-            )
-          } catch (error) {
-            isolated(() => {
-              throw error
-            })
+        const offset = table[at + Row.offset] as number
+        if (kind === Kind.dispatch) {
+          const transient = connection?.transient
+          if (transient !== undefined && !traced && !(connection as ClientConnection).keeps) {
+            if (lentFrom < 0) lentFrom = offset
+            try {
+              transient(
+                memory,
+                offset,
+                bytes,
+                table[at + Row.id] as number,
+                (table[at + Row.sequence] as number) >>> 0,
+              )
+            } catch (error) {
+              isolated(() => {
+                throw error
+              })
+            }
+            continue
           }
+        } else if (
+          connection !== undefined &&
+          connection.lends &&
+          connection.lend(
+            table[at + Row.correlation] as number,
+            table[at + Row.argument] as number,
+            table[at + Row.status] as number,
+            memory,
+            offset,
+            bytes,
+          )
+        ) {
+          if (lentFrom < 0) lentFrom = offset
           continue
         }
       }
@@ -146,23 +161,10 @@ export class Group {
       }
     }
     this.#walking = false
-    // Nobody has a view of it, neither of what came nor of anything that came since: the same memory again, while
-    // it is in the cache. A listener's own blocking calls may have brought another slab, whose position could be
-    // the same by chance: then it is not ours to turn back.
-    const untouched = this.loop.slab === slab && words[Word.slabPosition] === position
-    if (lentFrom >= 0 && kept === 0 && untouched) words[Word.slabPosition] = lentFrom
+    if (lentFrom >= 0 && kept === 0) this.loop.turnBack(slab, position, lentFrom)
     if (this.#leaving.length > 0) {
       for (const number of this.#leaving.splice(0)) addon.disconnect(this.loop.handle, number)
     }
-  }
-
-  /** All of the slab: one view for as long as it lasts. */
-  #slabBytes(slab: ArrayBuffer): Uint8Array {
-    if (this.#bytesOf !== slab) {
-      this.#bytesOf = slab
-      this.#bytes = new Uint8Array(slab)
-    }
-    return this.#bytes
   }
 
   #row(at: number, number: number, kind: number, payload: Uint8Array, buffer: number): void {

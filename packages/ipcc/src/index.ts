@@ -44,7 +44,7 @@ export type {
   RequestTimeout,
   ServerDemand,
 } from './options.js'
-export type { Answer, Callback, Outcome } from './pending.js'
+export type { Answer, Callback, Outcome, TransientCallback } from './pending.js'
 export { type Probe, probe, type ProbeOptions } from './probe.js'
 export {
   Reconnecting,

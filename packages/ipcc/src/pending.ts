@@ -31,8 +31,20 @@ export type Outcome = Uint8Array | Answer | Lease
  */
 export type Callback<T> = (error: IpcError | null, answer: T) => void
 
-/** The form that was asked for. */
-export const Form = { payload: 0, full: 1, lease: 2 } as const
+/**
+ * What `requestTransient` calls with the answer: `length` bytes at `offset` of `bytes`, **until the callback returns**, and the
+ * application's own status. With an `error` all of them are empty. `bytes` must not be kept, transferred or written to.
+ */
+export type TransientCallback = (
+  error: IpcError | null,
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  status: number,
+) => void
+
+/** The form that was asked for. `transient`: an answer as for `full`, unless it can be lent. */
+export const Form = { payload: 0, full: 1, lease: 2, transient: 3 } as const
 
 /**
  * Requests with a long deadline that were made at about the same time: they share one look at the clock, which would
@@ -57,7 +69,7 @@ export class Pending {
   readonly epoch: Epoch | undefined
   /** performance.now() of the call, when latency is recorded; else 0. */
   readonly started: number
-  readonly callback: Callback<never> | undefined
+  readonly callback: Callback<never> | TransientCallback | undefined
   readonly resolve: ((outcome: Outcome) => void) | undefined
   readonly reject: ((error: Error) => void) | undefined
   slot = -1
@@ -73,7 +85,7 @@ export class Pending {
     until: number,
     epoch: Epoch | undefined,
     started: number,
-    callback: Callback<never> | undefined,
+    callback: Callback<never> | TransientCallback | undefined,
     resolve: ((outcome: Outcome) => void) | undefined,
     reject: ((error: Error) => void) | undefined,
   ) {
@@ -131,6 +143,11 @@ export class PendingTable {
     pending.slot = slot
     this.#waiting++
     return slot
+  }
+
+  /** Who waits for the answer of a slot; undefined: nobody. */
+  waits(slot: number): Pending | undefined {
+    return this.#slots[slot] ?? undefined
   }
 
   /** The answer of a slot came: whose it is; undefined if nobody's any more. The slot is free. */

@@ -78,4 +78,6 @@ export type {
   RequestDescription,
   ServiceDescription,
   ServiceOptions,
+  TransientHandler,
+  TransientHandlers,
 } from './service.js'

@@ -34,6 +34,7 @@ import {
   statsFrom,
   Status,
   statusOf,
+  Word,
 } from '@coroipc/native'
 import { type Connection, type ConnectionOwner, ServerConnection } from './connection.js'
 import {
@@ -48,7 +49,7 @@ import { type FullAnswer, type Request, type RequestOwner, ServerRequest } from 
 import { RequestTraces } from './request-traces.js'
 import type { Mutex } from './mutex.js'
 import type { Recorder } from './recorder.js'
-import { type Handler, rateCode, type Service } from './service.js'
+import { type Handler, rateCode, type Service, type TransientHandler } from './service.js'
 
 /** Where an error came from, as far as it is known. */
 export interface ErrorSource<Context = unknown> {
@@ -137,6 +138,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   readonly #authorizing: (object | undefined)[] = []
   readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
   #batchTime = 0
+  /** Whether requests of the batch being walked are traced. */
+  #traced = false
   /** What the encoder of an answer threw, on its way to whoever reports it. */
   #encodeError: unknown
   /** Dispatches that ended connections answered false themselves. */
@@ -163,9 +166,23 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   // -- receiving ------------------------------------------------------------------------------------
 
   #batch(count: number, blocks: ArrayBuffer[] | undefined): void {
-    const { table, slab } = this.loop
+    const { table, slab, words } = this.loop
     let block = 0
+    // Payloads in the slab that somebody keeps; where the first one lies that nobody does.
+    let kept = 0
+    let lentFrom = -1
+    const position = words[Word.slabPosition] as number
+    const memory = this.loop.slabBytes(slab)
     this.#batchTime = 0
+    // Who subscribes, records or closes meanwhile sees the next batch.
+    this.#traced = isTraced(requestTracing)
+    const direct =
+      !this.#traced &&
+      this.#options.select === undefined &&
+      this.latency === undefined &&
+      this.recorder === undefined &&
+      !this.closing &&
+      !requestChannel.hasSubscribers
     for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
       const number = table[at + Row.connection] as number
       const flags = table[at + Row.flags] as number
@@ -173,12 +190,26 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       let payload: Uint8Array = EMPTY
       const bytes = table[at + Row.bytes] as number
       const kind = table[at + Row.kind] as number
+      if (direct && kind === Kind.request && flags === In.slab) {
+        const connection = this.connections[number]
+        if (connection?.home.direct === true && !connection.closed) {
+          const handler = connection.home.transient(table[at + Row.id] as number)
+          if (handler !== undefined) {
+            const offset = table[at + Row.offset] as number
+            if (lentFrom < 0) lentFrom = offset
+            this.#lend(at, connection, handler, memory, offset, bytes)
+            continue
+          }
+        }
+      }
       if (flags === In.block) {
         payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
       } else if (kind <= Kind.dispatch && bytes > 0) {
         const offset = table[at + Row.offset] as number
-        if (flags === In.slab) payload = new Uint8Array(slab, offset, bytes)
-        else {
+        if (flags === In.slab) {
+          payload = new Uint8Array(slab, offset, bytes)
+          kept++
+        } else {
           buffer = addon.serverBufferGet(
             this.loop.handle,
             number,
@@ -196,6 +227,47 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         })
       }
     }
+    if (lentFrom >= 0 && kept === 0) this.loop.turnBack(slab, position, lentFrom)
+  }
+
+  /** The short way of a request: its bytes are lent to its handler, and nothing is made for it that its answer does not need. */
+  #lend(
+    at: number,
+    connection: ServerConnection<Context>,
+    handler: TransientHandler<Context>,
+    memory: Uint8Array,
+    offset: number,
+    bytes: number,
+  ): void {
+    const { table } = this.loop
+    const correlation = table[at + Row.correlation] as number
+    const id = table[at + Row.id] as number
+    const timeoutMs = (table[at + Row.argument] as number) >>> 0
+    let result: unknown
+    try {
+      result = handler(memory, offset, bytes, connection)
+    } catch (error) {
+      const failed = this.#lent(connection, id, correlation, timeoutMs)
+      this.#threw(failed, error, Status.HANDLER_FAILED)
+      return
+    }
+    const small = Math.min(SMALL_BYTES, connection.messageBytes)
+    if (isBytes(result) && result.length <= small && !connection.closed) {
+      this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, result)
+      return
+    }
+    const request = this.#lent(connection, id, correlation, timeoutMs)
+    void this.#returned(request, connection, result)
+  }
+
+  /** The request that a transient handler had, for whatever comes of it: its bytes were lent, and are gone. */
+  #lent(
+    connection: ServerConnection<Context>,
+    id: number,
+    correlation: number,
+    timeoutMs: number,
+  ): ServerRequest<Context> {
+    return new ServerRequest(this, connection, id, correlation, false, EMPTY, timeoutMs, 0, -1)
   }
 
   #row(at: number, number: number, kind: number, payload: Uint8Array, buffer: number): void {
@@ -228,7 +300,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         )
         if (this.recorder !== undefined) this.recorder.request(connection, request)
         const { mutex } = connection.home
-        if (isTraced(requestTracing)) this.#handleTraced(request, connection, mutex)
+        if (this.#traced) this.#handleTraced(request, connection, mutex)
         else if (mutex === undefined) void this.#handle(request, connection)
         else this.#handleAlone(request, connection, mutex)
         return
@@ -563,6 +635,15 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       this.#threw(request, error, Status.HANDLER_FAILED)
       return undefined
     }
+    return this.#returned(request, connection, result)
+  }
+
+  /** What a handler has returned: its answer, or a promise of it. */
+  #returned(
+    request: ServerRequest<Context>,
+    connection: ServerConnection<Context>,
+    result: unknown,
+  ): Promise<void> | undefined {
     if (result instanceof Uint8Array || !isThenable(result)) {
       this.#settle(request, connection, result)
       return undefined

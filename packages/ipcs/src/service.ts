@@ -41,6 +41,20 @@ export type Handler<Context = unknown> = (
   connection: Connection<Context>,
 ) => Answer | PromiseLike<Answer>
 
+/**
+ * A handler for loops that count every nanosecond: the request's bytes are lent to it, `length` bytes at `offset` of `bytes`,
+ * **until it returns**; the memory is then used for the next. Neither a view nor a {@link Request} is made, so there is no
+ * deadline, no signal and nothing to defer: it returns its answer, as a {@link Handler} does. What lies around the
+ * request is none of its business, and it must not keep, transfer or write to `bytes`; what it returns is copied at once, so it
+ * may be a part of them. (A promise may be returned, but what it comes to must not be.)
+ */
+export type TransientHandler<Context = unknown> = (
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  connection: Connection<Context>,
+) => Answer | PromiseLike<Answer>
+
 /** What `admit` may say: run the handler, or tell the client to try again, or that it never will. */
 export type Admission = 'accept' | 'retry' | 'refuse'
 
@@ -98,12 +112,22 @@ export type Handlers<Context = unknown> =
   | Readonly<Record<number, Handler<Context>>>
   | ReadonlyMap<number, Handler<Context>>
 
+/** Transient handlers by request id. Copied by `addService`. */
+export type TransientHandlers<Context = unknown> =
+  | Readonly<Record<number, TransientHandler<Context>>>
+  | ReadonlyMap<number, TransientHandler<Context>>
+
 /** What `addService` takes. */
 export interface ServiceOptions<Context = unknown> {
   /** 0 to 65535. */
   readonly id: number
   /** By request id, 0 to 65535. Ids without one are answered `ERR_COROIPC_NO_HANDLER`. */
   readonly handlers?: Handlers<Context> | undefined
+  /**
+   * By request id, of those that `handlers` has not. `select`, `admit`, `serialize`, tracing and recording work with them as with
+   * others; a service or server that has none of these calls them the short way.
+   */
+  readonly transientHandlers?: TransientHandlers<Context> | undefined
   /**
    * Makes the private data of a connection: `connection.context`, whose type it says for this service.
    * (TypeScript reads options from the top: what stands above `context` does not know that type yet.) If
@@ -185,6 +209,7 @@ function checkDescription(name: string, value: unknown): void {
 const checks: Checks = {
   id: integer(0, ID_MAX),
   handlers: anything,
+  transientHandlers: anything,
   context: callable,
   onConnect: callable,
   onDisconnect: callable,
@@ -208,8 +233,10 @@ export class Service<Context> {
   readonly id: number
   readonly options: ServiceOptions<Context>
   readonly mutex: Mutex | undefined
-  readonly #dense: (Handler<Context> | undefined)[] = []
-  readonly #sparse = new Map<number, Handler<Context>>()
+  /** Whether a request needs nothing of this service but its handler. */
+  readonly direct: boolean
+  readonly #handlers: ById<Handler<Context>>
+  readonly #transient: ById<TransientHandler<Context>>
 
   constructor(options: ServiceOptions<Context>, serverMutex: Mutex | undefined, any = false) {
     if (!any) {
@@ -221,34 +248,71 @@ export class Service<Context> {
     this.options = options
     this.mutex =
       options.serialize === undefined ? serverMutex : options.serialize ? new Mutex() : undefined
-    const entries: Iterable<[unknown, unknown]> =
-      options.handlers === undefined
-        ? []
-        : options.handlers instanceof Map
-          ? options.handlers
-          : typeof options.handlers === 'object' && options.handlers !== null
-            ? Object.entries(options.handlers)
-            : [[undefined, options.handlers]]
-    for (const [key, handler] of entries) this.#add(key, handler)
-  }
-
-  #add(key: unknown, handler: unknown): void {
-    if (key === undefined)
-      throw invalidArgument('service.handlers', 'an object or a Map of functions', handler)
-    // Names of an object's members are strings; '07' and 'x' are no ids.
-    const named = typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key)
-    const id = named ? Number(key) : typeof key === 'number' ? key : -1
-    if (!Number.isInteger(id) || id < 0 || id > ID_MAX)
-      throw invalidArgument('service.handlers', `ids from 0 to ${ID_MAX}`, key)
-    if (typeof handler !== 'function')
-      throw invalidArgument(`service.handlers[${id}]`, 'a function', handler)
-    this.#sparse.set(id, handler as Handler<Context>)
-    if (id >= DENSE_IDS) return
-    while (this.#dense.length <= id) this.#dense.push(undefined)
-    this.#dense[id] = handler as Handler<Context>
+    this.direct =
+      this.mutex === undefined && options.admit === undefined && options.onAdmitted === undefined
+    this.#handlers = new ById('service.handlers', options.handlers)
+    this.#transient = new ById('service.transientHandlers', options.transientHandlers)
+    for (const [id, handler] of this.#transient.entries()) {
+      if (this.#handlers.get(id) !== undefined)
+        throw invalidArgument('service.transientHandlers', 'ids that handlers has not', id)
+      this.#handlers.set(id, ({ payload }, connection) =>
+        handler(payload, 0, payload.length, connection),
+      )
+    }
   }
 
   handler(id: number): Handler<Context> | undefined {
+    return this.#handlers.get(id)
+  }
+
+  /** That of `transientHandlers`; `handler` has one for each of these too. */
+  transient(id: number): TransientHandler<Context> | undefined {
+    return this.#transient.get(id)
+  }
+}
+
+/** Functions by request id. */
+class ById<Called extends (...values: never[]) => unknown> {
+  readonly #dense: (Called | undefined)[] = []
+  readonly #sparse = new Map<number, Called>()
+
+  constructor(
+    name: string,
+    given: Readonly<Record<number, Called>> | ReadonlyMap<number, Called> | undefined,
+  ) {
+    const entries: Iterable<[unknown, unknown]> =
+      given === undefined
+        ? []
+        : given instanceof Map
+          ? given
+          : typeof given === 'object' && given !== null
+            ? Object.entries(given)
+            : [[undefined, given]]
+    for (const [key, called] of entries) {
+      if (key === undefined) throw invalidArgument(name, 'an object or a Map of functions', called)
+      // Names of an object's members are strings; '07' and 'x' are no ids.
+      const named = typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key)
+      const id = named ? Number(key) : typeof key === 'number' ? key : -1
+      if (!Number.isInteger(id) || id < 0 || id > ID_MAX)
+        throw invalidArgument(name, `ids from 0 to ${ID_MAX}`, key)
+      if (typeof called !== 'function')
+        throw invalidArgument(`${name}[${id}]`, 'a function', called)
+      this.set(id, called as Called)
+    }
+  }
+
+  set(id: number, called: Called): void {
+    this.#sparse.set(id, called)
+    if (id >= DENSE_IDS) return
+    while (this.#dense.length <= id) this.#dense.push(undefined)
+    this.#dense[id] = called
+  }
+
+  get(id: number): Called | undefined {
     return id < this.#dense.length ? this.#dense[id] : this.#sparse.get(id)
+  }
+
+  entries(): IterableIterator<[number, Called]> {
+    return this.#sparse.entries()
   }
 }
