@@ -307,14 +307,18 @@ const throughput: readonly Goal[] = [
       ['callback', 64, 10e6],
       ['callback', 256, 14e6],
     ] as const
-  ).flatMap(([form, inFlight, least]) => {
-    const goal = `pipelined 64 B, ${inFlight} in flight, ${form}`
-    const row = { ...awake, case: 'pipelined', inFlight, form } as const
-    return [
-      atLeast(goal, 'perSecond', row, least),
-      ...besideJavaScript(goal, row, [FLOOR_JS_RING, FLOOR_JS_RING_IN_PLACE]),
-    ]
-  }),
+  ).flatMap(([form, inFlight, least]) =>
+    // Of two ways to be called back: with a payload that is the caller's own, and with one that is lent.
+    (form === 'promise' ? [undefined] : ([undefined, 'offset'] as const)).flatMap((variant) => {
+      const goal = `pipelined 64 B, ${inFlight} in flight, ${form}${variant === undefined ? '' : ' by offset'}`
+      const plain = { ...awake, case: 'pipelined', inFlight, form } as const
+      const row = variant === undefined ? plain : { ...plain, variant }
+      return [
+        atLeast(goal, 'perSecond', row, least),
+        ...besideJavaScript(goal, row, [FLOOR_JS_RING, FLOOR_JS_RING_IN_PLACE]),
+      ]
+    }),
+  ),
   atLeast(
     'dispatch 64 B, by offset',
     'perSecond',

@@ -149,17 +149,44 @@ export class PayloadBuffer {
   }
 }
 
-/** A receiver that knows what must come. */
-export class PayloadCheck {
-  readonly #bytes: number
+/** Reads payloads that lie in memory which is used again and again: one view of its words is enough for all of them. */
+class PlacedReader {
   readonly #work: PayloadWork
   /** What the last one lay in. */
   #memory: Uint8Array | undefined
   #words: Int32Array | undefined
 
+  constructor(work: PayloadWork) {
+    this.#work = work
+  }
+
+  /** As `PayloadWork.read`. */
+  read(memory: Uint8Array, begin: number, end: number): number {
+    if (memory !== this.#memory) {
+      this.#memory = memory
+      this.#words =
+        this.#work === small && memory.byteOffset % 4 === 0
+          ? new Int32Array(memory.buffer, memory.byteOffset, memory.byteLength >>> 2)
+          : undefined
+    }
+    const words = this.#words
+    if (words === undefined || begin % 4 !== 0) return this.#work.read(memory, begin, end)
+    let sum = 0
+    for (let i = begin >>> 2; i < end >>> 2; i++) sum = (sum + (words[i] as number)) | 0
+    return sum
+  }
+}
+
+/** A receiver that knows what must come. */
+export class PayloadCheck {
+  readonly #bytes: number
+  readonly #work: PayloadWork
+  readonly #placed: PlacedReader
+
   constructor(bytes: number, touch: Touch) {
     this.#bytes = bytes
     this.#work = payloadWork(touch, bytes)
+    this.#placed = new PlacedReader(this.#work)
   }
 
   /** Of one in an array of its own. */
@@ -169,25 +196,11 @@ export class PayloadCheck {
     return length === this.#bytes && this.#work.read(payload, 0, length) === expected
   }
 
-  /** Of one that lies somewhere in memory which is used again: one view of its words is enough for all of them. */
+  /** Of one that lies somewhere in memory which is used again. */
   rightAt(memory: Uint8Array, offset: number, length: number, seed: number): boolean {
     const bytes = this.#bytes
     if (length !== bytes) return false
-    if (memory !== this.#memory) {
-      this.#memory = memory
-      this.#words =
-        this.#work === small && memory.byteOffset % 4 === 0
-          ? new Int32Array(memory.buffer, memory.byteOffset, memory.byteLength >>> 2)
-          : undefined
-    }
-    const words = this.#words
-    const expected = this.#work.expected(bytes, seed)
-    if (words === undefined || offset % 4 !== 0)
-      return this.#work.read(memory, offset, offset + bytes) === expected
-    let sum = 0
-    const end = (offset + bytes) >>> 2
-    for (let i = offset >>> 2; i < end; i++) sum = (sum + (words[i] as number)) | 0
-    return sum === expected
+    return this.#placed.read(memory, offset, offset + bytes) === this.#work.expected(bytes, seed)
   }
 }
 
@@ -234,21 +247,35 @@ export class Caller {
     const seed = this.#work.expected(this.#requestBytes, this.#seed)
     if (!this.#answer.right(answer, seed)) this.wrong++
   }
+
+  checkAnswerAt(memory: Uint8Array, offset: number, length: number): void {
+    const seed = this.#work.expected(this.#requestBytes, this.#seed)
+    if (!this.#answer.rightAt(memory, offset, length, seed)) this.wrong++
+  }
 }
 
 /** A server's half. To what is no payload the answer is none either: zeros. */
 export class Answerer {
   readonly #work: PayloadWork
+  readonly #placed: PlacedReader
   readonly #answer: PayloadBuffer
 
   constructor({ requestBytes, answerBytes, touch }: ExchangeShape) {
     this.#work = payloadWork(touch, requestBytes)
+    this.#placed = new PlacedReader(this.#work)
     this.#answer = new PayloadBuffer(answerBytes, touch)
   }
 
   /** Overwritten by the next call. */
   answer(request: Uint8Array): Uint8Array {
-    const digest = this.#work.read(request, 0, request.length)
+    return this.#answerTo(this.#work.read(request, 0, request.length))
+  }
+
+  answerAt(memory: Uint8Array, offset: number, length: number): Uint8Array {
+    return this.#answerTo(this.#placed.read(memory, offset, offset + length))
+  }
+
+  #answerTo(digest: number): Uint8Array {
     return Number.isNaN(digest) ? this.#answer.bytes.fill(0) : this.#answer.fill(digest)
   }
 }

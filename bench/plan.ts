@@ -102,7 +102,7 @@ function formsOf(bout: Bout): { readonly of: readonly CallForm[]; readonly all: 
     case 'bandwidth':
       return { of: [bout.variant === 'owned' ? 'callback' : 'sync'], all: true }
     case 'pipelined':
-      return { of: ['promise', 'callback'], all: true }
+      return { of: bout.variant === 'offset' ? ['callback'] : ['promise', 'callback'], all: true }
     case 'dispatch':
       return { of: [bout.variant === 'in-place' ? 'sync' : 'callback'], all: true }
     case 'many-connections':
@@ -167,6 +167,7 @@ function bouts(quick: boolean): Bout[] {
     { ...(quick ? rivals : everybody), case: 'rtt-sync', variant: 'paced', durationMs: 1000 },
     { ...shown, case: 'rtt-async' },
     { ...everybody, case: 'pipelined', inFlight: 64 },
+    { ...base, case: 'pipelined', variant: 'offset', inFlight: 64 },
     { ...everybody, case: 'dispatch' },
     { ...base, case: 'dispatch', variant: 'publish-each' },
     { ...base, case: 'dispatch', variant: 'offset' },
@@ -203,7 +204,12 @@ function bouts(quick: boolean): Bout[] {
     ...sized({ ...base, case: 'rtt-sync' }, [0, MIB]),
     ...sized({ ...base, case: 'rtt-async' }, sizes),
     ...sized({ ...base, case: 'dispatch' }, sizes, [KIB, 64 * KIB]),
-    ...compared([16, 256].map((inFlight): Bout => ({ ...shown, case: 'pipelined', inFlight }))),
+    ...compared(
+      [16, 256].flatMap((inFlight): Bout[] => [
+        { ...shown, case: 'pipelined', inFlight },
+        { ...base, case: 'pipelined', variant: 'offset', inFlight },
+      ]),
+    ),
     ...sized({ ...base, case: 'pipelined', inFlight: 64 }, [0, KIB, 16 * KIB, 64 * KIB]),
     ...elsewhere,
     ...compared(bandwidths(64 * KIB, 'full')),

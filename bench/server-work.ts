@@ -16,6 +16,7 @@ export function createServerWork(task: Task): ServerWork {
   const answerer = new Answerer(exchangeOf(task))
   return {
     answer: (request) => answerer.answer(request),
+    answerAt: (memory, offset, length) => answerer.answerAt(memory, offset, length),
     feed: (publisher) => new DispatchFeed(task, publisher),
   }
 }

@@ -55,6 +55,8 @@ export interface ServerWork {
    * nobody calls it: requests are left waiting there.
    */
   answer(request: Uint8Array): Uint8Array
+  /** The same of a request that is `length` bytes at `offset` of memory which is used for the next. */
+  answerAt(memory: Uint8Array, offset: number, length: number): Uint8Array
   /** A feed of dispatches for one connection. */
   feed(publisher: Publisher): Feed
 }
@@ -85,6 +87,11 @@ export interface ClientSide {
   request?(payload: Uint8Array): Promise<Uint8Array>
   /** An error ends the process: a measurement has no use for half of the answers. */
   requestCallback?(payload: Uint8Array, done: (answer: Uint8Array) => void): void
+  /** The same, the answer a part of `memory` until `done` returns; requests reach `answerAt`. */
+  requestTransient?(
+    payload: Uint8Array,
+    done: (memory: Uint8Array, offset: number, length: number) => void,
+  ): void
   /** Makes the server's feed start; each payload is the receiver's own. */
   subscribe?(onPayload: (payload: Uint8Array) => void): void
   /** The same, each payload a part of `memory` until `use` returns. */

@@ -17,7 +17,7 @@ export type CaseName =
  * What makes a row other than the plain one of its case, which has none:
  *  - `paced` (rtt-sync): a request each millisecond, not one after the other;
  *  - `publish-each` (dispatch): each message is published by itself, no two leave together;
- *  - `offset` (dispatch): a payload is an offset into memory that is used for the next;
+ *  - `offset` (dispatch, pipelined): a payload is an offset into memory that is used for the next;
  *  - `owned`, `into`, `in-place` (bandwidth): the payload becomes the receiver's own; lands in memory that
  *    the caller brought; is read where the sender put it, by a receiver that trusts it. `in-place` also
  *    of dispatch, which is `owned` else.

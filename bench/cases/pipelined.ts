@@ -15,7 +15,11 @@ export const pipelined: ClientCase = {
     withConnection(connect, async (side) => {
       const run = new Run(task, cpu)
       const slots = Array.from({ length: task.inFlight }, (_, slot) =>
-        task.form === 'promise' ? run.promiseSlot(side, slot) : run.callbackSlot(side, slot),
+        task.variant === 'offset'
+          ? run.transientSlot(side, slot)
+          : task.form === 'promise'
+            ? run.promiseSlot(side, slot)
+            : run.callbackSlot(side, slot),
       )
       await Promise.all(slots)
       return run.result()
@@ -59,21 +63,40 @@ class Run {
 
   callbackSlot(side: ClientSide, slot: number): Promise<void> {
     const request = required(side.requestCallback, 'requestCallback').bind(side)
+    return this.#slot(slot, (caller, next) => {
+      const done = (answer: Uint8Array): void => {
+        caller.checkAnswer(answer)
+        if (next()) request(caller.nextRequest(), done)
+      }
+      return () => request(caller.nextRequest(), done)
+    })
+  }
+
+  transientSlot(side: ClientSide, slot: number): Promise<void> {
+    const request = required(side.requestTransient, 'requestTransient').bind(side)
+    return this.#slot(slot, (caller, next) => {
+      const done = (memory: Uint8Array, offset: number, length: number): void => {
+        caller.checkAnswerAt(memory, offset, length)
+        if (next()) request(caller.nextRequest(), done)
+      }
+      return () => request(caller.nextRequest(), done)
+    })
+  }
+
+  /** `prepare` gets what says after each answer whether to ask again, and gives what asks first. */
+  #slot(slot: number, prepare: (caller: Caller, next: () => boolean) => () => void): Promise<void> {
     const caller = this.#caller(slot)
     return new Promise((resolve) => {
       let last = performance.now()
-      const done = (answer: Uint8Array): void => {
-        caller.checkAnswer(answer)
+      const next = (): boolean => {
         this.#operations++
         if (slot === 0) last = this.#tick(last)
-        if (!this.#over) {
-          request(caller.nextRequest(), done)
-        } else {
-          this.#wrong += caller.wrong
-          resolve()
-        }
+        if (!this.#over) return true
+        this.#wrong += caller.wrong
+        resolve()
+        return false
       }
-      request(caller.nextRequest(), done)
+      prepare(caller, next)()
     })
   }
 

@@ -10,7 +10,7 @@ import type {
   SidesSubject,
 } from '../subject.js'
 import type { SharedBuffer } from '@coroipc/ipcc'
-import type { Limits } from '@coroipc/ipcs'
+import type { Limits, Request } from '@coroipc/ipcs'
 import { type Task, waysOf } from '../task.js'
 
 const SERVICE = 7
@@ -58,6 +58,11 @@ function trusts(task: Task): boolean {
   return task.case === 'zero-copy' || task.variant === 'in-place'
 }
 
+/** Requests and answers that are lent; dispatches are so by the client alone. */
+function byOffset(task: Task): boolean {
+  return task.case === 'pipelined' && task.variant === 'offset'
+}
+
 function waitOf(task: Task): 'adaptive' | 'sleep' {
   return task.wait === 'sleep' ? 'sleep' : 'adaptive'
 }
@@ -87,13 +92,18 @@ async function serve(task: Task, path: string, work: ServerWork): Promise<Servin
       return feed
     },
     onDisconnect: (connection) => connection.context.stop(),
+    ...(byOffset(task) ? { transientHandlers: { [CALL]: work.answerAt } } : {}),
     handlers: {
-      [CALL]:
-        task.case === 'server-death'
-          ? (request) => {
-              request.defer()
-            }
-          : (request) => work.answer(request.payload),
+      ...(byOffset(task)
+        ? {}
+        : {
+            [CALL]:
+              task.case === 'server-death'
+                ? (request: Request<Feed>) => {
+                    request.defer()
+                  }
+                : (request: Request<Feed>) => work.answer(request.payload),
+          }),
       [SUBSCRIBE]: (_request, connection) => connection.context.start(),
     },
   })
@@ -128,6 +138,12 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
       connection.request(CALL, payload, (error, answer) => {
         if (answer === undefined) throw error
         done(answer)
+      })
+    },
+    requestTransient: (payload, done) => {
+      connection.requestTransient(CALL, payload, (error, memory, offset, length) => {
+        if (error !== null) throw error
+        done(memory, offset, length)
       })
     },
     subscribe: (onPayload) => {

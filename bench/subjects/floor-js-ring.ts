@@ -56,14 +56,17 @@ function floor(name: string, about: string, inPlace: boolean): SidesSubject {
     about,
     refuses: (task) => {
       const batches =
-        (task.case === 'pipelined' && task.inFlight <= SLOTS) ||
+        (task.case === 'pipelined' &&
+          task.inFlight <= SLOTS &&
+          (task.variant === 'offset' || task.variant === undefined)) ||
         (task.case === 'dispatch' &&
           (task.variant === 'offset' || (task.variant === undefined && !inPlace)))
       if (!batches) return 'messages in batches'
       if (task.payloadBytes !== SLOT_BYTES) return `payloads of ${SLOT_BYTES} bytes`
       return task.wait === 'spin' ? undefined : 'it spins'
     },
-    takes: (task) => task.case === 'dispatch' && task.variant === 'offset',
+    takes: (task) =>
+      (task.case === 'dispatch' || task.case === 'pipelined') && task.variant === 'offset',
     copies: (task) => (task.case === 'dispatch' ? 1 : 2) * (inPlace ? 1 : 2),
     serve: (task, path, work) => Promise.resolve(serve(task, path, work, inPlace)),
     connect: (task, path) => Promise.resolve(connect(task, path, inPlace)),
@@ -97,7 +100,9 @@ const TURNS = 1 << 12
 function serve(task: Task, path: string, work: ServerWork, inPlace: boolean): Serving {
   const rings = new Rings(addon().create(ringPath(path), MEMORY_BYTES), task.payloadBytes)
   const stop = again(
-    task.case === 'dispatch' ? dispatching(rings, work) : answering(rings, work, inPlace),
+    task.case === 'dispatch'
+      ? dispatching(rings, work)
+      : answering(rings, work, inPlace, task.variant === 'offset'),
   )
   return {
     close: () => {
@@ -111,8 +116,10 @@ function answering(
   { words, requests, answers }: Rings,
   work: ServerWork,
   inPlace: boolean,
+  byOffset: boolean,
 ): () => void {
   const own = new Uint8Array((requests[0] as Uint8Array).length)
+  const ring = new Uint8Array((requests[0] as Uint8Array).buffer)
   let taken = 0
   return () => {
     for (let turn = 0; turn < TURNS; turn++) {
@@ -124,7 +131,10 @@ function answering(
           own.set(request)
           request = own
         }
-        ;(answers[taken & MASK] as Uint8Array).set(work.answer(request))
+        const answer = byOffset
+          ? work.answerAt(inPlace ? ring : own, inPlace ? request.byteOffset : 0, request.length)
+          : work.answer(request)
+        ;(answers[taken & MASK] as Uint8Array).set(answer)
         taken = (taken + 1) | 0
         if (taken % TOLD_EACH === 0) Atomics.store(words, Word.answered, taken)
       }
@@ -173,21 +183,30 @@ function connect(task: Task, path: string, inPlace: boolean): ClientSide {
 }
 
 type Done = (answer: Uint8Array) => void
+type DoneAt = (memory: Uint8Array, offset: number, length: number) => void
 
 function caller(
   { words, requests, answers }: Rings,
-  { payloadBytes, form }: Task,
+  { payloadBytes, form, variant }: Task,
   inPlace: boolean,
 ): ClientSide {
+  const byOffset = variant === 'offset'
   // An answer is the caller's until as many more have come: a promise's is looked at later than the next one comes.
-  const own = Array.from({ length: SLOTS }, () => new Uint8Array(payloadBytes))
-  const waiting = Array.from({ length: SLOTS }, (): Done => () => {})
+  const memory = inPlace
+    ? new Uint8Array((answers[0] as Uint8Array).buffer)
+    : new Uint8Array(SLOTS * SLOT_BYTES)
+  const own = Array.from({ length: SLOTS }, (_, at) =>
+    inPlace
+      ? (answers[at] as Uint8Array)
+      : memory.subarray(at * SLOT_BYTES, at * SLOT_BYTES + payloadBytes),
+  )
+  const waiting = Array.from({ length: SLOTS }, (): Done | DoneAt => () => {})
   let sent = 0
   let received = 0
   // Of what is asked from here on the other side is told when all have asked.
   let gathers = false
   const tell = (): void => void Atomics.store(words, Word.asked, sent)
-  const ask = (payload: Uint8Array, done: Done): void => {
+  const ask = (payload: Uint8Array, done: Done | DoneAt): void => {
     ;(requests[sent & MASK] as Uint8Array).set(payload)
     waiting[sent & MASK] = done
     sent = (sent + 1) | 0
@@ -199,13 +218,12 @@ function caller(
     gathers = true
     while (received !== answered) {
       const at = received & MASK
-      let answer = answers[at] as Uint8Array
-      if (!inPlace) {
-        ;(own[at] as Uint8Array).set(answer)
-        answer = own[at] as Uint8Array
-      }
+      const answer = own[at] as Uint8Array
+      if (!inPlace) answer.set(answers[at] as Uint8Array)
       received = (received + 1) | 0
-      ;(waiting[at] as Done)(answer)
+      const done = waiting[at]
+      if (byOffset) (done as DoneAt)(memory, answer.byteOffset, payloadBytes)
+      else (done as Done)(answer)
     }
     if (form === 'promise') return // they ask after this
     gathers = false
@@ -232,6 +250,7 @@ function caller(
   return {
     greeted: true,
     requestCallback: ask,
+    requestTransient: ask,
     request: (payload) => new Promise((resolve) => ask(payload, resolve)),
     close: () => {
       left = 0
