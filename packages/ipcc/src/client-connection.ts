@@ -442,17 +442,20 @@ export class ClientConnection
     ) {
       const timeoutMs = this.#timeoutMs
       const epoch = timeoutMs < Infinity ? this.#timer.epoch(timeoutMs) : undefined
-      const pending = new Pending(
-        id,
-        plainForm,
-        timeoutMs,
-        Infinity,
-        epoch,
-        0,
-        callback,
-        resolve,
-        reject,
-      )
+      let pending = callback === undefined ? undefined : this.#table.again()
+      if (pending === undefined)
+        pending = new Pending(
+          id,
+          plainForm,
+          timeoutMs,
+          Infinity,
+          epoch,
+          0,
+          callback,
+          resolve,
+          reject,
+        )
+      else pending.renew(id, plainForm, timeoutMs, epoch, callback as Callback<never>)
       const slot = this.#table.take(pending)
       this.#group.loop.post(this.#number, Kind.request, id, slot, 0, this.#wire, payload)
       return pending
@@ -771,7 +774,15 @@ export class ClientConnection
       if (buffer >= 0) addon.bufferRelease(buffer)
       this.#fail(pending, this.#answerError(code, `request ${pending.id}`, status))
     } else if (pending.form === Form.payload) {
-      this.#settle(pending, undefined, buffer >= 0 ? own(payload, buffer) : payload)
+      const bytes = buffer >= 0 ? own(payload, buffer) : payload
+      if (this.#isPlain(pending)) {
+        const callback = this.#table.recycle(pending) as Callback<Uint8Array>
+        try {
+          callback(null, bytes)
+        } catch (thrown) {
+          throwLater(thrown)
+        }
+      } else this.#settle(pending, undefined, bytes)
     } else if (pending.form === Form.full || pending.form === Form.transient) {
       const bytes = buffer >= 0 ? own(payload, buffer) : payload
       this.#settle(pending, undefined, { payload: bytes, status, sequence })
@@ -780,6 +791,17 @@ export class ClientConnection
       this.#settle(pending, undefined, lease)
     }
     if (this.#queue.length > 0) this.#drain()
+  }
+
+  /** Whether its callback is all that is to be told of its answer: the way of most, in which nothing is made. */
+  #isPlain(pending: Pending): boolean {
+    return (
+      pending.callback !== undefined &&
+      pending.returned &&
+      pending.unlisten === undefined &&
+      this.#latency === undefined &&
+      !requestChannel.hasSubscribers
+    )
   }
 
   /**
@@ -799,14 +821,13 @@ export class ClientConnection
       pending === undefined ||
       pending.form !== Form.transient ||
       code !== Status.OK ||
-      !pending.returned ||
-      this.#latency !== undefined ||
-      requestChannel.hasSubscribers
+      !this.#isPlain(pending)
     )
       return false
     this.#table.answered(slot)
+    const callback = this.#table.recycle(pending) as TransientCallback
     try {
-      ;(pending.callback as TransientCallback)(null, bytes, offset, length, status)
+      callback(null, bytes, offset, length, status)
     } catch (thrown) {
       throwLater(thrown)
     }

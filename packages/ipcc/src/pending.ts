@@ -59,17 +59,17 @@ export class Epoch {
 
 /** One request, from the call to its outcome. Either `callback` is called, or one of the others; once. */
 export class Pending {
-  readonly id: number
-  readonly form: number
+  id: number
+  form: number
   /** Milliseconds that it may take; Infinity: as long as it likes. */
-  readonly timeoutMs: number
+  timeoutMs: number
   /** With a short deadline: when it ends, on the clock of performance.now(). */
-  readonly until: number
+  until: number
   /** With a long one. */
-  readonly epoch: Epoch | undefined
+  epoch: Epoch | undefined
   /** performance.now() of the call, when latency is recorded; else 0. */
   readonly started: number
-  readonly callback: Callback<never> | TransientCallback | undefined
+  callback: Callback<never> | TransientCallback | undefined
   readonly resolve: ((outcome: Outcome) => void) | undefined
   readonly reject: ((error: Error) => void) | undefined
   slot = -1
@@ -100,6 +100,23 @@ export class Pending {
     this.reject = reject
   }
 
+  /** Another request with a callback, when the last one is over: `PendingTable.again`. */
+  renew(
+    id: number,
+    form: number,
+    timeoutMs: number,
+    epoch: Epoch | undefined,
+    callback: Callback<never> | TransientCallback,
+  ): void {
+    this.id = id
+    this.form = form
+    this.timeoutMs = timeoutMs
+    this.until = Infinity
+    this.epoch = epoch
+    this.callback = callback
+    this.returned = false
+  }
+
   /** On the clock of performance.now(); Infinity: never, or not known yet. */
   get deadline(): number {
     return this.epoch === undefined ? this.until : this.epoch.end + this.timeoutMs
@@ -114,6 +131,8 @@ const ABANDONED = null
 export class PendingTable {
   readonly #slots: (Pending | undefined | null)[] = []
   readonly #free: number[] = []
+  /** Of answered requests, to be used again: at most as many as there are slots. */
+  readonly #spare: Pending[] = []
   readonly #capacity: number
   #waiting = 0
   /** Places in flight that are taken outside of this table: blocking calls that were given up. */
@@ -131,6 +150,22 @@ export class PendingTable {
   /** True while a slot can be taken. */
   get room(): boolean {
     return this.#slots.length - this.#free.length + this.reserved < this.#capacity
+  }
+
+  /** One that is over, to be renewed. */
+  again(): Pending | undefined {
+    return this.#spare.pop()
+  }
+
+  /**
+   * It is over, and nothing is left that could still name it: no listener, no deadline that is just being looked at.
+   * Returns what is to be called.
+   */
+  recycle(pending: Pending): Callback<never> | TransientCallback {
+    const callback = pending.callback as Callback<never> | TransientCallback
+    pending.callback = undefined
+    this.#spare.push(pending)
+    return callback
   }
 
   /** Gives the request a slot; there must be room. */
