@@ -85,13 +85,15 @@ export interface ClientSide {
   /** Blocks. The answer may lie in `into`. */
   requestSync?(payload: Uint8Array, into: Uint8Array): Uint8Array
   request?(payload: Uint8Array): Promise<Uint8Array>
-  /** An error ends the process: a measurement has no use for half of the answers. */
-  requestCallback?(payload: Uint8Array, done: (answer: Uint8Array) => void): void
+  /**
+   * Gives what sends a request whose answer `done` is called with: made once for many requests, as a hot loop has its
+   * callback. An error ends the process: a measurement has no use for half of the answers.
+   */
+  requestCallback?(done: (answer: Uint8Array) => void): (payload: Uint8Array) => void
   /** The same, the answer a part of `memory` until `done` returns; requests reach `answerAt`. */
   requestTransient?(
-    payload: Uint8Array,
     done: (memory: Uint8Array, offset: number, length: number) => void,
-  ): void
+  ): (payload: Uint8Array) => void
   /** Makes the server's feed start; each payload is the receiver's own. */
   subscribe?(onPayload: (payload: Uint8Array) => void): void
   /** The same, each payload a part of `memory` until `use` returns. */

@@ -128,23 +128,22 @@ class Run {
   }
 
   slot(side: ClientSide, slot: number): Promise<void> {
-    const request = required(side.requestCallback, 'requestCallback').bind(side)
     const caller = new Caller(exchangeOf(this.#task), slot << 20)
     const counts = this.#counts
     return new Promise((resolve) => {
       let last = performance.now()
-      const done = (answer: Uint8Array): void => {
+      const request = required(side.requestCallback, 'requestCallback').call(side, (answer) => {
         caller.checkAnswer(answer)
         ;(counts[slot] as number)++
         if (slot === 0) last = this.#tick(last)
         if (this.#counted === undefined) {
-          request(caller.nextRequest(), done)
+          request(caller.nextRequest())
         } else {
           this.#wrong += caller.wrong
           resolve()
         }
-      }
-      request(caller.nextRequest(), done)
+      })
+      request(caller.nextRequest())
     })
   }
 

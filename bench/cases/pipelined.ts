@@ -62,24 +62,25 @@ class Run {
   }
 
   callbackSlot(side: ClientSide, slot: number): Promise<void> {
-    const request = required(side.requestCallback, 'requestCallback').bind(side)
     return this.#slot(slot, (caller, next) => {
-      const done = (answer: Uint8Array): void => {
+      const request = required(side.requestCallback, 'requestCallback').call(side, (answer) => {
         caller.checkAnswer(answer)
-        if (next()) request(caller.nextRequest(), done)
-      }
-      return () => request(caller.nextRequest(), done)
+        if (next()) request(caller.nextRequest())
+      })
+      return () => request(caller.nextRequest())
     })
   }
 
   transientSlot(side: ClientSide, slot: number): Promise<void> {
-    const request = required(side.requestTransient, 'requestTransient').bind(side)
     return this.#slot(slot, (caller, next) => {
-      const done = (memory: Uint8Array, offset: number, length: number): void => {
-        caller.checkAnswerAt(memory, offset, length)
-        if (next()) request(caller.nextRequest(), done)
-      }
-      return () => request(caller.nextRequest(), done)
+      const request = required(side.requestTransient, 'requestTransient').call(
+        side,
+        (memory, offset, length) => {
+          caller.checkAnswerAt(memory, offset, length)
+          if (next()) request(caller.nextRequest())
+        },
+      )
+      return () => request(caller.nextRequest())
     })
   }
 

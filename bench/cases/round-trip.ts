@@ -81,7 +81,6 @@ async function measurePromise(task: Task, side: ClientSide, cpu: CpuMeter): Prom
 }
 
 async function measureCallback(task: Task, side: ClientSide, cpu: CpuMeter): Promise<Measurement> {
-  const request = required(side.requestCallback, 'requestCallback').bind(side)
   const caller = new Caller(exchangeOf(task))
   const samples = new Samples()
   const { elapsedMs, use } = await measureCalledBack(
@@ -89,11 +88,11 @@ async function measureCallback(task: Task, side: ClientSide, cpu: CpuMeter): Pro
     samples,
     cpu,
     (over) => {
-      const answered = (answer: Uint8Array): void => {
+      const request = required(side.requestCallback, 'requestCallback').call(side, (answer) => {
         caller.checkAnswer(answer)
         over()
-      }
-      return () => request(caller.nextRequest(), answered)
+      })
+      return () => request(caller.nextRequest())
     },
     { pauseMs: task.variant === 'paced' ? PACE_MS : undefined },
   )

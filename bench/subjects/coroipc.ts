@@ -9,7 +9,7 @@ import type {
   SharedMemory,
   SidesSubject,
 } from '../subject.js'
-import type { SharedBuffer } from '@coroipc/ipcc'
+import type { SharedBuffer, TransientCallback } from '@coroipc/ipcc'
 import type { Limits, Request } from '@coroipc/ipcs'
 import { type Task, waysOf } from '../task.js'
 
@@ -134,17 +134,19 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     greeted: true,
     requestSync,
     request: (payload) => connection.request(CALL, payload),
-    requestCallback: (payload, done) => {
-      connection.request(CALL, payload, (error, answer) => {
-        if (answer === undefined) throw error
+    requestCallback: (done) => {
+      const answered = (error: Error | null, answer: Uint8Array): void => {
+        if (error !== null) throw error
         done(answer)
-      })
+      }
+      return (payload) => connection.request(CALL, payload, answered)
     },
-    requestTransient: (payload, done) => {
-      connection.requestTransient(CALL, payload, (error, memory, offset, length) => {
+    requestTransient: (done) => {
+      const answered: TransientCallback = (error, memory, offset, length) => {
         if (error !== null) throw error
         done(memory, offset, length)
-      })
+      }
+      return (payload) => connection.requestTransient(CALL, payload, answered)
     },
     subscribe: (onPayload) => {
       connection.on('dispatch', (message) => onPayload(message.payload))

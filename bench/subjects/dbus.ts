@@ -191,6 +191,6 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     ...side,
     greeted: true,
     request: (payload) => new Promise((resolve) => requestCallback(payload, resolve)),
-    requestCallback,
+    requestCallback: (done) => (payload) => requestCallback(payload, done),
   }
 }

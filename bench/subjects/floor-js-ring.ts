@@ -249,8 +249,8 @@ function caller(
         })
   return {
     greeted: true,
-    requestCallback: ask,
-    requestTransient: ask,
+    requestCallback: (done) => (payload) => ask(payload, done),
+    requestTransient: (done) => (payload) => ask(payload, done),
     request: (payload) => new Promise((resolve) => ask(payload, resolve)),
     close: () => {
       left = 0

@@ -146,7 +146,7 @@ async function connect(_task: Task, path: string): Promise<ClientSide> {
           else resolve(answer)
         })
       }),
-    requestCallback,
+    requestCallback: (done) => (payload) => requestCallback(payload, done),
     subscribe: (onPayload) => {
       stream = client.subscribe(Buffer.alloc(0))
       stream.on('data', onPayload)

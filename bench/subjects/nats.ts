@@ -134,7 +134,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     ...side,
     greeted: true,
     request,
-    requestCallback: (payload, done) => void handOver(request(payload), done),
+    requestCallback: (done) => (payload) => void handOver(request(payload), done),
   }
 }
 

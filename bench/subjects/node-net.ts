@@ -145,7 +145,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
     })
   return {
     request,
-    requestCallback: (payload, done) => {
+    requestCallback: (done) => (payload) => {
       waiting.push(done)
       send(KIND_CALL, payload)
     },

@@ -100,7 +100,7 @@ export function askOn(
           failing.add(reject)
           requestCallback(payload, resolve)
         }),
-      requestCallback,
+      requestCallback: (done) => (payload) => requestCallback(payload, done),
       subscribe: (callback) => {
         onPayload = callback
         channel.control(SUBSCRIBE)

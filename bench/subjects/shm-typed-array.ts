@@ -114,7 +114,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   }
   return {
     request: (payload) => new Promise((resolve) => requestCallback(payload, resolve)),
-    requestCallback,
+    requestCallback: (done) => (payload) => requestCallback(payload, done),
     share: () => ({ bytes: request, requestCallback: call, release: () => {} }),
     close: () =>
       new Promise((resolve) => {

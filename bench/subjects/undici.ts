@@ -86,7 +86,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
   }
   return {
     request,
-    requestCallback: (payload, done) => void handOver(request(payload), done),
+    requestCallback: (done) => (payload) => void handOver(request(payload), done),
     close: () => client.close(),
   }
 }

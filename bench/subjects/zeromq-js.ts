@@ -163,7 +163,7 @@ async function connect(task: Task, path: string): Promise<ClientSide> {
         failing.add(reject)
         requestCallback(payload, resolve)
       }),
-    requestCallback,
+    requestCallback: (done) => (payload) => requestCallback(payload, done),
     close,
   }
 }
