@@ -26,6 +26,7 @@ constexpr uint64_t kGapCapNs = 10 * kMillisecond;
 constexpr uint32_t kDisarmMax = 64;
 constexpr uint32_t kManyHot = 32;  // looking at this many takes longer than looking at the clock
 constexpr uint32_t kAgePerTurn = 4;
+constexpr uint32_t kFewReady = 16;  // so many have their turn at once
 constexpr int kEventsPerLook = 64;
 
 // pidfd_open(2): readable when the process has ended.
@@ -460,9 +461,13 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
     // batch.
     static constexpr uint8_t kOrder[4][3] = {{0, 1, 2}, {2, 1, 0}, {1, 2, 0}, {2, 1, 0}};
     ++turn_;
+    // Of many, half a turn at a time, as of many messages of one (TurnCap): their peers go on with
+    // these while the others are served.
+    uint32_t turns = std::max(kFewReady, ReadyCount() / 2);
     for (const uint8_t priority : kOrder[turn_ & 3u]) {
       List& list = ready_[priority];
-      for (uint32_t n = list.count; n != 0 && list.first != nullptr && !sink.full(); --n) {
+      for (uint32_t n = list.count; n != 0 && turns != 0 && list.first != nullptr && !sink.full();
+           --n, --turns) {
         Connection& connection = *list.first;
         Remove(connection);
         const uint32_t number = connection.number();
@@ -559,6 +564,7 @@ Status Loop::Look(uint64_t budget_ns) {
       return COROIPC_AGAIN;
     }
   }
+  armed_ns_ = now_;
   for (Connection* connection = hot_.first; connection != nullptr;) {
     Connection* const next = connection->list_next;
     Remove(*connection);
@@ -581,12 +587,12 @@ Status Loop::Look(uint64_t budget_ns) {
 void Loop::DisarmRecent() {
   Guard guard(*this);
   if (one_cpu_ || wait_ == COROIPC_WAIT_SLEEP) return;
-  now_ = NowNs();
-  // The armed list is in the order of arming: the most recent ones are at its end.
+  // Recent when this loop fell asleep: how long it slept says nothing about who comes next. The
+  // armed list is in the order of arming: the most recent ones are at its end.
   Connection* connection = armed_.last;
   for (uint32_t n = 0; n < kDisarmMax && connection != nullptr; ++n) {
     Connection* const previous = connection->list_previous;
-    if (now_ - std::min(now_, connection->active_ns) < kRecentNs) {
+    if (armed_ns_ - std::min(armed_ns_, connection->active_ns) < kRecentNs) {
       connection->Disarm();
       Remove(*connection);
       Push(hot_, *connection, Connection::List::kHot);

@@ -148,7 +148,8 @@ class Loop {
   void HandOutEvents(BatchSink& sink);
   void RearmTimer();
   void TakeReturns();
-  bool AnyReady() const { return ready_[0].count + ready_[1].count + ready_[2].count != 0; }
+  uint32_t ReadyCount() const { return ready_[0].count + ready_[1].count + ready_[2].count; }
+  bool AnyReady() const { return ReadyCount() != 0; }
   bool LookAtHot();
   void AgeHot();
   void ArmOrList(Connection& connection);
@@ -190,6 +191,7 @@ class Loop {
   std::atomic<bool> wake_written_{false};
   std::atomic<bool> returns_pending_{false};
   uint64_t idle_since_ = 0;  // 0: not idle
+  uint64_t armed_ns_ = 0;    // when everything was armed last
   uint64_t gap_ns_ = 20000;  // learnt: how long an idle spell lasts
 };
 
