@@ -6,6 +6,8 @@ const text = (payload: Uint8Array): string => Buffer.from(payload).toString()
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 let sent: string[] = []
+// Of id 22: what is held, by the payload that it came with.
+const held: { readonly key: string; answer(): void }[] = []
 
 const handlers: Record<number, Handler> = {
   // echo
@@ -93,6 +95,20 @@ const handlers: Record<number, Handler> = {
   21: (request) => {
     const until = Date.now() + Number(text(request.payload))
     while (Date.now() < until);
+  },
+  // echo, but not before 23 asks for it, on whatever connection: how long that takes is the test's to say, not the machine's
+  22: (request) => {
+    const payload = Uint8Array.from(request.payload)
+    held.push({ key: text(payload), answer: () => request.respond(payload) })
+    request.defer()
+  },
+  // lets go of the first one that is held for this payload; says how many of it are held still, -1 if none was
+  23: (request) => {
+    const key = text(request.payload)
+    const at = held.findIndex((each) => each.key === key)
+    const [first] = at < 0 ? [] : held.splice(at, 1)
+    first?.answer()
+    return String(first === undefined ? -1 : held.filter((each) => each.key === key).length)
   },
 }
 
