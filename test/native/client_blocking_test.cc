@@ -566,10 +566,15 @@ TEST("a forked child can use none of its parent's, and harms it by nothing") {
   const uint32_t count = 100;
   const iovec part = Part(&count, sizeof count);
   coroipcc_response response;
+  coroipc_buffer* lent = nullptr;
+  REQUIRE(coroipcc_buffer_alloc(client.connection, 8, -1, &lent) == COROIPC_OK);
   REQUIRE(coroipcc_request_in_place(client.connection, kFill, &part, 1, -1, &response) ==
           COROIPC_OK);
   const pid_t child = fork();
   if (child == 0) {
+    CHECK_EQ(coroipcc_request_buffer(client.connection, 1, lent, 0, 8, 10, &response),
+             COROIPC_FORKED);
+    CHECK_EQ(coroipcc_given_up(client.connection), 0u);
     coroipcc_dispatch dispatch;
     coroipc_buffer* buffer = nullptr;
     uint32_t correlation = 0;
@@ -596,6 +601,9 @@ TEST("a forked child can use none of its parent's, and harms it by nothing") {
     coroipc_entry row = {};
     row.kind = COROIPC_KIND_SEND;
     CHECK_EQ(coroipcc_send_row(client.connection, &row, nullptr, 0), COROIPC_FORKED);
+    CHECK_EQ(coroipcc_send_row_buffer(client.connection, &row, lent, 0, 8), COROIPC_FORKED);
+    CHECK_EQ(coroipcc_request_send_buffer(client.connection, 1, lent, 0, 8, 0, &correlation),
+             COROIPC_FORKED);
     coroipcc_send_batch(group, &row, 1, nullptr);
     CHECK_EQ(row.argument, static_cast<uint32_t>(COROIPC_FORKED));
     coroipcc_dispatch_flow(client.connection, 1);
@@ -612,7 +620,64 @@ TEST("a forked child can use none of its parent's, and harms it by nothing") {
   waitpid(child, &status, 0);
   CHECK_EQ(status, 0);
   CHECK_EQ(coroipcc_response_release(client.connection), COROIPC_OK);
+  coroipc_buffer_release(lent);
   CHECK(client.Echo());
   client.Close();
   coroipcc_group_destroy(group);
+}
+
+TEST("what has nowhere to go, or nothing to come from, is refused and nothing is sent") {
+  Server server;
+  server.Start();
+  Client client;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  coroipcc_connection* const connection = client.connection;
+  coroipcc_response response;
+  coroipc_buffer* buffer = nullptr;
+  uint32_t correlation = 0;
+  coroipc_entry row = {};
+  row.kind = COROIPC_KIND_REQUEST;
+  REQUIRE(coroipcc_buffer_alloc(connection, 100, -1, &buffer) == COROIPC_OK);
+  coroipc_stats before, after;
+  REQUIRE(coroipcc_stats(connection, &before, 0) == COROIPC_OK);
+  CHECK_EQ(coroipcc_request_in_place(connection, kEcho, nullptr, 0, 10, nullptr),
+           COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_request_buffer(connection, kEcho, buffer, 0, 100, 10, nullptr),
+           COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_request_buffer(connection, kEcho, nullptr, 0, 100, 10, &response),
+           COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_request_send_buffer(connection, kEcho, nullptr, 0, 100, 0, &correlation),
+           COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_send_row_buffer(connection, &row, nullptr, 0, 100), COROIPC_INVALID_ARGUMENT);
+  row.kind = COROIPC_KIND_SEND;
+  CHECK_EQ(coroipcc_send_row_buffer(connection, &row, buffer, 0, 100), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_dispatch_receive(connection, 0, nullptr), COROIPC_INVALID_ARGUMENT);
+  CHECK_EQ(coroipcc_buffer_alloc(connection, 100, 10, nullptr), COROIPC_INVALID_ARGUMENT);
+  // Longer than any message, alone and together: the bytes are not looked at.
+  const std::vector<uint8_t> byte(1);
+  for (const std::vector<iovec>& parts :
+       {std::vector<iovec>{Part(byte.data(), size_t{COROIPC_MESSAGE_BYTES_MAX} + 1)},
+        std::vector<iovec>(5, Part(byte.data(), COROIPC_MESSAGE_BYTES_MAX / 4))}) {
+    const auto count = static_cast<uint32_t>(parts.size());
+    CHECK_EQ(coroipcc_request(connection, kEcho, parts.data(), count, 10, nullptr, 0, &response),
+             COROIPC_TOO_LARGE);
+    CHECK_EQ(coroipcc_request_in_place(connection, kEcho, parts.data(), count, 10, &response),
+             COROIPC_TOO_LARGE);
+    CHECK_EQ(coroipcc_request_send(connection, kEcho, parts.data(), count, 0, &correlation),
+             COROIPC_TOO_LARGE);
+    CHECK_EQ(coroipcc_send(connection, kEcho, parts.data(), count), COROIPC_TOO_LARGE);
+    CHECK_EQ(coroipcc_send_row(connection, &row, parts.data(), count), COROIPC_TOO_LARGE);
+  }
+  REQUIRE(coroipcc_stats(connection, &after, 0) == COROIPC_OK);
+  CHECK_EQ(after.requests, before.requests);
+  // One answer in place at a time, also of a buffer.
+  REQUIRE(coroipcc_request_in_place(connection, kEcho, nullptr, 0, -1, &response) == COROIPC_OK);
+  CHECK_EQ(coroipcc_request_buffer(connection, kEcho, buffer, 0, 100, 10, &response),
+           COROIPC_LEASE_HELD);
+  CHECK_EQ(coroipcc_response_release(connection), COROIPC_OK);
+  REQUIRE(coroipcc_request_buffer(connection, kEcho, buffer, 0, 100, -1, &response) == COROIPC_OK);
+  CHECK_EQ(response.bytes, 100u);
+  CHECK_EQ(coroipcc_response_release(connection), COROIPC_OK);
+  coroipc_buffer_release(buffer);
+  CHECK(client.Echo());
 }

@@ -651,6 +651,26 @@ TEST("one fd serves many connections, and each row says whose it is") {
       CHECK_EQ(dispatches[number], static_cast<int>(1 + i % 3));
     }
   }
+  // In one batch, which keeps fewer of them in mind at once, and names one that is gone.
+  std::vector<coroipc_entry> rows(kMany + 1);
+  for (uint32_t i = 0; i < kMany; ++i) {
+    rows[i].connection = coroipcc_connection_number(clients[i]->connection);
+    rows[i].kind = COROIPC_KIND_REQUEST;
+    rows[i].id = kEcho;
+    rows[i].bytes = sizeof i;
+  }
+  rows[kMany] = rows[0];
+  rows[kMany].connection += 1000;
+  const uint32_t payload = 0x12345678;
+  coroipcc_send_batch(group.group, rows.data(), kMany + 1,
+                      reinterpret_cast<const uint8_t*>(&payload));
+  CHECK_EQ(rows[kMany].argument, static_cast<uint32_t>(COROIPC_DISCONNECTED));
+  std::map<uint32_t, int> echoes;
+  for (const Row& row : group.Until(COROIPC_KIND_RESPONSE, kMany)) {
+    if (row.entry.kind == COROIPC_KIND_RESPONSE && row.payload.size() == sizeof payload)
+      ++echoes[row.entry.connection];
+  }
+  CHECK_EQ(echoes.size(), kMany);
   for (auto& client : clients) client->Close();
 }
 

@@ -413,6 +413,84 @@ TEST("a batch of dispatches keeps what it promised, then says FULL") {
   for (uint32_t i = 0; i < got.size(); ++i) CHECK_EQ(got[i], i);
 }
 
+TEST("what cannot be an answer or a dispatch is refused, and the request can still be answered") {
+  Server server;
+  uint32_t asked = 0;
+  std::atomic<bool> came{false};
+  server.handle = [&](coroipcs_connection* connection, const coroipcs_request* request) {
+    asked = request->correlation;
+    const std::vector<uint8_t> byte(1);
+    const iovec large = Part(byte.data(), size_t{COROIPC_MESSAGE_BYTES_MAX} + 1);
+    const auto answer = [&](coroipc_status code, uint32_t count) {
+      return coroipcs_response_send(connection, asked, code, 0, &large, count);
+    };
+    CHECK_EQ(answer(COROIPC_OK, 1), COROIPC_TOO_LARGE);
+    CHECK_EQ(answer(static_cast<coroipc_status>(-1), 0), COROIPC_INVALID_ARGUMENT);
+    CHECK_EQ(answer(COROIPC_STATUS_COUNT, 0), COROIPC_INVALID_ARGUMENT);
+    CHECK_EQ(coroipcs_response_send(connection, asked + 1, COROIPC_OK, 0, nullptr, 0),
+             COROIPC_INVALID_ARGUMENT);
+    CHECK_EQ(coroipcs_response_send_buffer(connection, asked, 0, nullptr, 0, 1),
+             COROIPC_INVALID_ARGUMENT);
+    CHECK_EQ(coroipcs_dispatch_send(connection, 9, &large, 1), COROIPC_TOO_LARGE);
+    CHECK_EQ(coroipcs_dispatch_send_buffer(connection, 9, nullptr, 0, 1), COROIPC_INVALID_ARGUMENT);
+    coroipc_buffer* buffer = nullptr;
+    CHECK_EQ(coroipcs_buffer_get(connection, 0, &buffer), COROIPC_INVALID_ARGUMENT);
+    REQUIRE(coroipcs_buffer_alloc(connection, 8, &buffer) == COROIPC_OK);
+    // A segment may be longer than what was asked for, but not so much.
+    CHECK_EQ(coroipcs_response_send_buffer(connection, asked, 0, buffer, 1u << 30, 8),
+             COROIPC_INVALID_ARGUMENT);
+    CHECK_EQ(coroipcs_dispatch_send_buffer(connection, 9, buffer, 1u << 30, 8),
+             COROIPC_INVALID_ARGUMENT);
+    coroipc_buffer_release(buffer);
+    CHECK_EQ(answer(COROIPC_OK, 0), COROIPC_OK);
+    CHECK_EQ(answer(COROIPC_OK, 0), COROIPC_INVALID_ARGUMENT);
+    came = true;
+  };
+  server.Start();
+  Client client;
+  REQUIRE(client.Connect(server.name) == COROIPC_OK);
+  CHECK_EQ(client.Call(100, "", 0), COROIPC_OK);
+  CHECK(came);
+  CHECK(client.Echo());
+}
+
+TEST("a batch names more connections than are kept in mind at once, and some that are gone") {
+  constexpr uint32_t kMany = 70;
+  Server server;
+  server.options.request_ring_bytes = server.options.response_ring_bytes = 4096;
+  server.options.dispatch_ring_bytes = 4096;
+  server.Start();
+  std::vector<Client> clients(kMany);
+  std::vector<coroipc_entry> rows(kMany + 1);
+  for (uint32_t i = 0; i < kMany; ++i) {
+    server.last = nullptr;
+    REQUIRE(clients[i].Connect(server.name) == COROIPC_OK);
+    REQUIRE(Eventually([&] { return server.last != nullptr; }));
+    rows[i].connection = coroipcs_connection_number(server.last);
+    rows[i].kind = COROIPC_KIND_DISPATCH;
+    rows[i].id = 9;
+    rows[i].offset = i * sizeof i;
+    rows[i].bytes = sizeof i;
+  }
+  rows[kMany].connection = rows[kMany - 1].connection + 1000;
+  rows[kMany].kind = COROIPC_KIND_DISPATCH;
+  std::vector<uint32_t> numbers(kMany);
+  for (uint32_t i = 0; i < kMany; ++i) numbers[i] = i;
+  coroipcs_send_batch(server.server, rows.data(), kMany + 1,
+                      reinterpret_cast<const uint8_t*>(numbers.data()));
+  for (uint32_t i = 0; i < kMany; ++i) {
+    CHECK_EQ(rows[i].argument, static_cast<uint32_t>(COROIPC_OK));
+    coroipcc_dispatch dispatch;
+    REQUIRE(coroipcc_dispatch_receive(clients[i].connection, kPatienceMs, &dispatch) == COROIPC_OK);
+    uint32_t number = 0;
+    REQUIRE(dispatch.bytes == sizeof number);
+    memcpy(&number, dispatch.data, sizeof number);
+    CHECK_EQ(number, i);
+    coroipcc_dispatch_release(clients[i].connection);
+  }
+  CHECK_EQ(rows[kMany].argument, static_cast<uint32_t>(COROIPC_DISCONNECTED));
+}
+
 // -- unsent answers -------------------------------------------------------------------------------
 
 TEST("at the bound of unsent answers reading stops, and goes on when there is room") {
@@ -1344,6 +1422,9 @@ TEST("a child of fork can neither use nor end its parent's server") {
     CHECK_EQ(coroipcs_dispatch_send(server.last, 1, nullptr, 0), COROIPC_FORKED);
     CHECK_EQ(coroipcs_close(server.server), COROIPC_FORKED);
     CHECK_EQ(coroipcs_listen_stop(server.server), COROIPC_FORKED);
+    CHECK_EQ(coroipcs_listen_leave(server.server), COROIPC_FORKED);
+    CHECK_EQ(coroipcs_adopt(server.server, -1), COROIPC_FORKED);
+    CHECK_EQ(coroipcs_response_send(server.last, 1, COROIPC_OK, 0, nullptr, 0), COROIPC_FORKED);
     CHECK_EQ(coroipcs_disconnect(server.last, COROIPC_DENIED), COROIPC_FORKED);
     CHECK_EQ(coroipcs_service_close(server.server, 1), -1);
     coroipcs_destroy(server.server);
