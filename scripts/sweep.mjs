@@ -3,21 +3,31 @@
 // Ends with 1 on a violation, or when a mutant goes unnoticed. docs/internals/sweeps.md tells what is swept and how.
 //
 //   --only KIND     instructions, calls, errors, descriptors, allocations or mutants; may be given several times [all]
-//   --points N      instructions at which to kill, in all [500]
+//   --points N      instructions at which to kill, in all [500]; all: each of them, so far as the time suffices
 //   --section S     only this one, as victim:section (client:connect); may be given several times
 //   --rounds N      messages of each kind in the sessions whose calls are swept [1]
 //   --seed N        of the choice of instructions; COROIPC_SEED does the same [random]
 //   --minutes N     stops after that long; what was not reached is said
-//   --ledger F      adds the points of this run to those of earlier ones in F, and prints the sum; calls go on where
-//                   the last run had to stop
+//   --ledger F      adds the points of this run to those of earlier ones in F, and prints the sum: no instruction is
+//                   taken twice, and calls go on where the last run had to stop. One run at a time has it
 //   --jobs N        sessions at the same time [2, or the number of CPUs]
 //   --build         builds and does nothing else; --no-build: the other way round
 //   --programs DIR  programs that were built elsewhere, with --no-build
 //   --json          the result as one line for test/sweep/sweep.test.ts
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -43,6 +53,11 @@ const { values: options } = parseArgs({
   },
 })
 const kinds = ['instructions', 'calls', 'errors', 'descriptors', 'allocations', 'mutants']
+const allPoints = options.points === 'all'
+if (!allPoints && !(Number(options.points) >= 1)) {
+  console.error('--points is a number, or all')
+  process.exit(1)
+}
 for (const kind of options.only) {
   if (kinds.includes(kind)) continue
   console.error(`--only is one of ${kinds.join(', ')}`)
@@ -224,20 +239,20 @@ function report(name, { wrong, said }) {
 
 const STEP = join(options.programs, 'step')
 const SLEEP = ['--wait', 'sleep'] // who looks for a moment runs another number of instructions each time
-// The share is of the points.
+// The share is of the points. Where all of them are wanted, these come in turn.
 const sections = [
   { name: 'client:connect', share: 6 },
+  { name: 'server:accept', share: 5, args: ['--small'] },
+  { name: 'server:listen', share: 2, args: ['--small'] },
   { name: 'client:put', share: 8, args: ['--small'] },
   { name: 'client:call', share: 4, args: ['--small'] },
   { name: 'client:get', share: 5, args: ['--small'] },
-  { name: 'client:large', share: 1 },
   { name: 'client:close', share: 4, args: ['--small'] },
-  { name: 'server:listen', share: 2, args: ['--small'] },
-  { name: 'server:accept', share: 5, args: ['--small'] },
-  { name: 'server:serve', share: 3, args: ['--small', '--closer', 'server'] },
-  // The same section, in a session with segments.
-  { name: 'server:large', share: 0.5, section: 'serve', args: ['--closer', 'server'] },
   { name: 'server:close', share: 4, args: ['--small', '--closer', 'server'] },
+  { name: 'server:serve', share: 3, args: ['--small', '--closer', 'server'] },
+  { name: 'client:large', share: 1 },
+  // serve, in a session with segments.
+  { name: 'server:large', share: 0.5, section: 'serve', args: ['--closer', 'server'] },
 ].map(({ name, share, section, args = [] }) => ({
   name,
   share,
@@ -246,11 +261,74 @@ const sections = [
   args: [...args, ...SLEEP, '--timeout', String(SLOW_MS)],
 }))
 
+/**
+ * The way through a section, as its address before each instruction: to come to a place in it, most of the way can be run up to a
+ * breakpoint (step.cc), instead of going singly.
+ */
+class Way {
+  #addresses
+  /** How often the address of each instruction has come by then. */
+  #hits = []
+
+  constructor(path) {
+    const bytes = existsSync(path) ? readFileSync(path) : Buffer.alloc(0)
+    this.#addresses = new BigUint64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
+    const seen = new Map()
+    for (const address of this.#addresses) {
+      const hits = (seen.get(address) ?? 0) + 1
+      seen.set(address, hits)
+      this.#hits.push(hits)
+    }
+  }
+
+  /** What `step` has to be told: the cheapest way, one that is run for a few hits and gone singly from there. */
+  to(steps) {
+    let best = -1
+    let cost = steps
+    for (let at = Math.min(steps, this.#hits.length - 1); at >= 0 && steps - at < cost; at--) {
+      // What is not the program's own, as the kernel's page of calls, cannot be written to.
+      if (this.#addresses[at] > PROGRAM_MOST) continue
+      const each = steps - at + 2 * this.#hits[at]
+      if (each >= cost) continue
+      best = at
+      cost = each
+    }
+    return best < 0
+      ? String(steps)
+      : `${steps},${this.#addresses[best]},${this.#hits[best]},${best}`
+  }
+
+  /** Whether `step` has killed where it was to. */
+  led({ missed, at }, steps) {
+    return !missed && (steps >= this.#addresses.length || BigInt(at) === this.#addresses[steps])
+  }
+}
+const PROGRAM_MOST = 0x7fff_ffffn // static programs lie low
+
+/** The whole of a section, instruction by instruction: what is wrong, how many there are, and the way through. */
+async function walk(section) {
+  const path = join(directory, `trace-${sessions}`)
+  const whole = await killAt(section, 100_000_000, {
+    through: [STEP, '--trace', path, '100000000'],
+  })
+  const way = new Way(path)
+  rmSync(path, { force: true })
+  return { ...whole, way }
+}
+
+/** As killAt, most of the way at full speed; singly if the program went another way this time. */
+async function killOnWay(section, steps, way) {
+  const run = await killAt(section, steps, { through: [STEP, way.to(steps)] })
+  if (run.step === undefined || way.led(run.step, steps)) return run
+  const singly = await killAt(section, steps)
+  return { ...singly, wrong: [...run.wrong, ...singly.wrong], singly: true }
+}
+
 /** Kills after `steps` instructions of a section: what is wrong, and when the survivor knew. */
-async function killAt({ victim, own, args }, steps, programs) {
+async function killAt({ victim, own, args }, steps, { programs, through } = {}) {
   const run = await session({
     victim,
-    through: [STEP, String(steps)],
+    through: through ?? [STEP, String(steps)],
     args,
     own,
     programs,
@@ -282,7 +360,7 @@ async function killAt({ victim, own, args }, steps, programs) {
   return {
     wrong: wrong.map((text) => `after ${steps}: ${text}`),
     steps: step.steps,
-    over: step.over,
+    step,
     ms,
   }
 }
@@ -295,34 +373,74 @@ function* pointsOf(length, count, random) {
   for (let i = 0; i < count; i++) yield Math.floor(((i + random()) / count) * (length + 1))
 }
 
+/** In random order. */
+function shuffled(items, random) {
+  for (let i = items.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1))
+    ;[items[i], items[j]] = [items[j], items[i]]
+  }
+  return items
+}
+
+/** The instructions to kill at: spread over the section, or, with a ledger or when all are wanted, those that are not in it. */
+function instructionsOf(length, count, done, random) {
+  if (options.ledger === undefined && !allPoints) return [...pointsOf(length, count, random)]
+  const left = Array.from({ length: length + 1 }, (_, at) => at).filter((at) => !done.has(at))
+  return shuffled(left, random).slice(0, allPoints ? undefined : count)
+}
+
 async function sweepInstructions() {
   const random = randomFrom(seed)
-  const swept = sections.filter(
-    ({ name }) => options.section.length === 0 || options.section.includes(name),
-  )
+  const named = (name) => sections.find((section) => section.name === name)
+  for (const name of options.section)
+    if (named(name) === undefined) throw new RangeError(`--section: there is no ${name}`)
+  const swept = options.section.length === 0 ? sections : options.section.map(named)
   const shares = swept.reduce((sum, { share }) => sum + share, 0)
   for (const section of swept) {
-    const whole = await killAt(section, 100_000_000)
+    if (performance.now() > giveUpAt) return
+    const whole = await walk(section)
     const count = Math.max(1, Math.round((Number(options.points) * section.share) / shares))
     const wrong = [...whole.wrong]
     const times = []
+    const done = numbersOf(sums()[section.name]?.done)
+    const before = done.size
     let points = 0
-    await each(pointsOf(whole.steps, count, random), async (steps) => {
-      const run = await killAt(section, steps)
+    let singly = 0
+    let told = 0
+    /** Now and then, so that not all is lost with a run that is stopped. */
+    const note = () => {
+      tally(section.name, {
+        violations: wrong.length - told,
+        seed,
+        done: rangesOf(done),
+        length: Math.max(whole.steps + 1, sums()[section.name]?.length ?? 0),
+      })
+      told = wrong.length
+    }
+    await each(instructionsOf(whole.steps, count, done, random), async (steps) => {
+      const run = await killOnWay(section, steps, whole.way)
       points++
+      if (run.singly) singly++
+      done.add(steps)
       wrong.push(...run.wrong)
       if (run.ms !== undefined) times.push(run.ms)
+      if (points % 500 === 0) note()
     })
-    const told =
+    const known =
       times.length === 0
         ? ''
         : `, death known after ${percentile(times, 0.5).toFixed(2)} ms (p50), ${Math.max(...times).toFixed(1)} ms (max)`
     report(section.name, {
       wrong,
-      said: `killed at ${points} of ${whole.steps} instructions${told}`,
+      said: `killed at ${points} of ${whole.steps} instructions${singly > 0 ? ` (${singly} of them by another way)` : ''}${known}`,
     })
-    const { seeds = [] } = sums()[section.name] ?? {}
-    tally(section.name, points, wrong.length, { seeds: [...seeds, seed] })
+    if (options.ledger === undefined) continue
+    note()
+    // One more than there are instructions: before the first, and after the last. They are a few more or less each time.
+    const { violations, length } = sums()[section.name]
+    say(
+      `     ${section.name}: ${done.size} of ${length} points, ${done.size - before} of them new; ${violations} violations`,
+    )
   }
 }
 
@@ -333,14 +451,76 @@ const sums = () =>
     ? JSON.parse(readFileSync(options.ledger, 'utf8'))
     : {}
 
-function tally(name, points, violations, where) {
+/** Whole numbers as text, and back: '0-17,20'. */
+function rangesOf(numbers) {
+  const ranges = []
+  for (const number of [...numbers].sort((a, b) => a - b)) {
+    const last = ranges.at(-1)
+    if (last !== undefined && last[1] === number - 1) last[1] = number
+    else ranges.push([number, number])
+  }
+  return ranges.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(',')
+}
+function numbersOf(text = '') {
+  const numbers = new Set()
+  for (const range of text.split(',').filter(Boolean)) {
+    const [from, to = from] = range.split('-').map(Number)
+    for (let number = from; number <= to; number++) numbers.add(number)
+  }
+  return numbers
+}
+
+/** Adds to what the ledger has of `name`: violations are summed up, seeds listed, the rest takes the place of what was there. */
+function tally(name, { violations, seed, ...where }) {
   if (options.ledger === undefined) return
   const all = sums()
-  const before = all[name] ?? { points: 0, violations: 0 }
-  const sum = { points: before.points + points, violations: before.violations + violations }
-  all[name] = { ...before, ...sum, ...where }
-  writeFileSync(options.ledger, `${JSON.stringify(all, null, 2)}\n`)
-  say(`     ${name}: in all ${sum.points} points, ${sum.violations} violations`)
+  const before = all[name] ?? {}
+  const seeds = before.seeds ?? []
+  all[name] = {
+    ...before,
+    ...where,
+    violations: (before.violations ?? 0) + violations,
+    ...(seed === undefined ? {} : { seeds: seeds.includes(seed) ? seeds : [...seeds, seed] }),
+  }
+  // Whole, or as it was.
+  writeFileSync(`${options.ledger}.new`, `${JSON.stringify(all, null, 2)}\n`)
+  renameSync(`${options.ledger}.new`, options.ledger)
+}
+
+/** Two runs that go on where the same one stopped would take the same points. */
+function lockLedger() {
+  if (options.ledger === undefined) return
+  mkdirSync(dirname(options.ledger), { recursive: true })
+  const lock = `${options.ledger}.lock`
+  const holder = existsSync(lock) ? Number(readFileSync(lock, 'utf8')) : 0
+  if (holder > 0 && existsSync(`/proc/${holder}`)) {
+    console.error(`process ${holder} has ${options.ledger}`)
+    process.exit(1)
+  }
+  rmSync(lock, { force: true })
+  const fd = openSync(lock, 'wx')
+  writeFileSync(fd, String(process.pid))
+  closeSync(fd)
+  process.on('exit', () => rmSync(lock, { force: true }))
+}
+
+/** What all runs of this ledger come to. */
+function sayLedger() {
+  if (options.ledger === undefined) return
+  const kinds = { instructions: [], calls: [] }
+  for (const each of Object.values(sums()))
+    kinds[each.done === undefined ? 'calls' : 'instructions'].push(each)
+  const sum = (list, of) => list.reduce((total, each) => total + of(each), 0)
+  for (const [kind, list] of Object.entries(kinds)) {
+    if (list.length === 0) continue
+    const points = sum(list, ({ done, points }) =>
+      done === undefined ? points : numbersOf(done).size,
+    )
+    const length = sum(list, ({ length = 0 }) => length)
+    say(
+      `${options.ledger}: ${points} different points of ${length} (${kind}), ${sum(list, ({ violations }) => violations)} violations`,
+    )
+  }
 }
 
 // -- every system call ------------------------------------------------------------------------------
@@ -390,14 +570,16 @@ async function sweepCalls() {
       witness: victim === 'client',
     }
     const { calls, wrong } = await callsOf(victim, more)
+    const missesMost = options.ledger === undefined ? 1 : 8
     let points = 0
     let left = 0
-    for (const [call, { before }] of calls ?? []) {
+    for (const [call, { before, during }] of calls ?? []) {
       // Until there is no n-th one any more; `jobs` at a time, so some of the last ones are beyond it. A ledger says where
-      // an earlier run had to stop.
+      // an earlier run had to stop; with one the sessions are long, and have a few doorbells more or less each time.
       const name = `${victim} ${call}, ${options.rounds} rounds`
       let { n = before, over = false } = sums()[name] ?? {}
-      const already = { points, wrong: wrong.length }
+      const already = { points, wrong: wrong.length, said: sums()[name]?.points ?? 0 }
+      let misses = 0
       const worker = async () => {
         while (!over) {
           if (performance.now() > giveUpAt) {
@@ -412,14 +594,21 @@ async function sweepCalls() {
             more,
           )
           wrong.push(...run.wrong.map((text) => `${call} ${value}: ${text}`))
+          misses = run.injected ? 0 : misses + 1
           if (run.injected) points++
-          else over = true
+          else over ||= misses >= missesMost
         }
       }
       const fresh = !over
       await Promise.all(Array.from({ length: Number(options.jobs) }, worker))
-      if (fresh && n > before)
-        tally(name, points - already.points, wrong.length - already.wrong, { n, over })
+      if (fresh)
+        tally(name, {
+          points: already.said + points - already.points,
+          length: during,
+          violations: wrong.length - already.wrong,
+          n,
+          over,
+        })
     }
     if (points === 0 && options.ledger === undefined) wrong.push('nobody was killed')
     report(`${victim}: system calls`, {
@@ -686,9 +875,9 @@ async function hunt(mutant) {
   if (starved) return (await starve(programs)).wrong
   if (section !== undefined) {
     const swept = sections.find(({ name }) => name === section)
-    const { steps, wrong } = await killAt(swept, 100_000_000, programs)
+    const { steps, wrong } = await killAt(swept, 100_000_000, { programs })
     await each(pointsOf(steps, points, randomFrom(seed)), async (at) => {
-      if (wrong.length === 0) wrong.push(...(await killAt(swept, at, programs)).wrong)
+      if (wrong.length === 0) wrong.push(...(await killAt(swept, at, { programs })).wrong)
     })
     return wrong
   }
@@ -727,6 +916,7 @@ function build() {
 }
 
 if (!options['no-build'] && !build()) process.exit(1)
+lockLedger()
 if (options.build) process.exit(0)
 say(`seed ${seed}`)
 const skipped = []
@@ -756,6 +946,7 @@ if (performance.now() > giveUpAt) {
   say(`skipped the rest: ${options.minutes} minutes were over`)
 }
 
+sayLedger()
 const bad = results.filter(({ ok }) => !ok)
 if (options.json) console.log(JSON.stringify({ seed, results, skipped }))
 else console.log(`${results.length - bad.length} held, ${bad.length} did not`)

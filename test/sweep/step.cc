@@ -2,6 +2,16 @@
 // then kills it: ptrace(2). A second SIGSTOP, or its end, comes first when N is large; then it is
 // killed there.
 //
+// A single instruction takes two switches between processes. So a part of the way may be run:
+//
+//   step N,A,H,D ...        up to address A, the H-th time, by a breakpoint: D instructions, says
+//                           whoever knows; then the rest of N singly
+//   step --trace F N ...    writes the address before each instruction to F, 8 bytes each: where to
+//                           get A, H and D from
+//
+// What is told has the address that it was killed at. An address that does not come, since the
+// program went another way this time, is told as "missed".
+//
 // Before the kill it reads from the victim's memory what the victim has published, since that is
 // what the survivor must get: no less, and no more. Its last line says it all.
 #include <coroipc/abi.h>
@@ -14,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,8 +94,37 @@ Published ReadPublished(pid_t victim) {
 
 enum class Stop { kSection, kStep, kEnded };
 
-// Goes on until the next stop that means something; other signals are the victim's own.
-Stop Continue(pid_t victim, bool step) {
+// A part of the way that is run at full speed: to `address`, the `hits`-th time, which is `steps`
+// instructions.
+struct Waypoint {
+  uint64_t address = 0;
+  long hits = 0, steps = 0;
+};
+
+#ifdef __x86_64__
+constexpr bool kCanRun = true;
+uint64_t AddressOf(pid_t victim) {
+  user_regs_struct registers = {};
+  ptrace(PTRACE_GETREGS, victim, nullptr, &registers);
+  return registers.rip;
+}
+void SetAddress(pid_t victim, uint64_t address) {
+  user_regs_struct registers = {};
+  ptrace(PTRACE_GETREGS, victim, nullptr, &registers);
+  registers.rip = address;
+  ptrace(PTRACE_SETREGS, victim, nullptr, &registers);
+}
+constexpr uint64_t kBreakpoint = 0xcc, kBreakpointMask = 0xff;  // int3, one byte
+#else
+constexpr bool kCanRun = false;
+uint64_t AddressOf(pid_t) { return 0; }
+void SetAddress(pid_t, uint64_t) {}
+constexpr uint64_t kBreakpoint = 0, kBreakpointMask = 0;
+#endif
+
+// Goes on until the next stop that means something; other signals are the victim's own. `trap`: so
+// is SIGTRAP.
+Stop Continue(pid_t victim, bool step, bool trap) {
   int signal = 0;
   for (;;) {
     int status = 0;
@@ -94,7 +134,29 @@ Stop Continue(pid_t victim, bool step) {
     }
     signal = WSTOPSIG(status);
     if (signal == SIGSTOP) return Stop::kSection;
-    if (signal == SIGTRAP && step) return Stop::kStep;
+    if (signal == SIGTRAP && trap) return Stop::kStep;
+  }
+}
+Stop StepOnce(pid_t victim) { return Continue(victim, true, true); }
+
+// Runs to a waypoint; kStep if it came there.
+Stop RunTo(pid_t victim, const Waypoint& waypoint) {
+  const auto address = reinterpret_cast<void*>(waypoint.address);
+  errno = 0;
+  const long word = ptrace(PTRACE_PEEKTEXT, victim, address, nullptr);
+  if (errno != 0) return Stop::kSection;
+  const auto broken =
+      static_cast<long>((static_cast<uint64_t>(word) & ~kBreakpointMask) | kBreakpoint);
+  for (long hit = 1;; ++hit) {
+    ptrace(PTRACE_POKETEXT, victim, address, broken);
+    Stop stop = Continue(victim, false, true);
+    if (stop == Stop::kEnded) return stop;
+    ptrace(PTRACE_POKETEXT, victim, address, word);
+    if (stop == Stop::kSection) return stop;
+    SetAddress(victim, waypoint.address);  // the breakpoint is behind it
+    if (hit == waypoint.hits) return Stop::kStep;
+    stop = StepOnce(victim);
+    if (stop != Stop::kStep) return stop;
   }
 }
 
@@ -107,7 +169,7 @@ void Pin(pid_t victim) {
   sched_setaffinity(victim, sizeof here, &here);
 }
 
-int Run(long limit, char** command) {
+int Run(long limit, const Waypoint& waypoint, FILE* trace, char** command) {
   const pid_t victim = fork();
   if (victim == 0) {
     if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(77);
@@ -122,16 +184,27 @@ int Run(long limit, char** command) {
   }
   ptrace(PTRACE_SETOPTIONS, victim, nullptr, PTRACE_O_EXITKILL);
   long steps = 0;
-  Stop stop = Continue(victim, false);
+  Stop stop = Continue(victim, false, false);
   const bool begun = stop == Stop::kSection;
+  bool missed = false;
   if (begun) {
     Pin(victim);
     stop = Stop::kStep;
+    if (waypoint.hits > 0) {
+      stop = RunTo(victim, waypoint);
+      steps = waypoint.steps;
+      missed = stop != Stop::kStep;
+    }
     while (stop == Stop::kStep && steps < limit) {
-      stop = Continue(victim, true);
+      if (trace != nullptr) {
+        const uint64_t at = AddressOf(victim);
+        fwrite(&at, sizeof at, 1, trace);
+      }
+      stop = StepOnce(victim);
       ++steps;
     }
   }
+  const uint64_t at = stop == Stop::kEnded ? 0 : AddressOf(victim);
   // What follows is quick: the survivor must not see the end before its time was taken.
   const Published published = stop == Stop::kEnded ? Published() : ReadPublished(victim);
   timespec now;
@@ -141,10 +214,11 @@ int Run(long limit, char** command) {
     waitpid(victim, &status, 0);
   }
   printf(
-      "{\"begun\":%s,\"steps\":%ld,\"over\":%s,\"killed\":%s,\"killed_ns\":%lld,"
+      "{\"begun\":%s,\"steps\":%ld,\"over\":%s,\"missed\":%s,\"at\":%lu,\"killed\":%s,\"killed_"
+      "ns\":%lld,"
       "\"published\":{\"requests\":%d,\"responses\":%d,\"dispatches\":%d}}\n",
       begun ? "true" : "false", steps, stop == Stop::kStep ? "false" : "true",
-      WIFSIGNALED(status) ? "true" : "false",
+      missed ? "true" : "false", at, WIFSIGNALED(status) ? "true" : "false",
       static_cast<long long>(now.tv_sec) * 1000000000 + now.tv_nsec, published.requests,
       published.responses, published.dispatches);
   return 0;
@@ -152,4 +226,25 @@ int Run(long limit, char** command) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return argc < 3 ? 2 : Run(atol(argv[1]), argv + 2); }
+int main(int argc, char** argv) {
+  FILE* trace = nullptr;
+  if (argc > 2 && strcmp(argv[1], "--trace") == 0) {
+    trace = kCanRun ? fopen(argv[2], "we") : nullptr;
+    argc -= 2;
+    argv += 2;
+  }
+  if (argc < 3) return 2;
+  Waypoint waypoint;
+  char* rest = nullptr;
+  const long limit = strtol(argv[1], &rest, 10);
+  if (*rest == ',') {
+    if (!kCanRun) return 2;
+    waypoint.address = strtoull(rest + 1, &rest, 10);
+    if (*rest == ',') waypoint.hits = strtol(rest + 1, &rest, 10);
+    if (*rest == ',') waypoint.steps = strtol(rest + 1, &rest, 10);
+    if (*rest != '\0' || waypoint.hits < 1 || waypoint.steps > limit) return 2;
+  }
+  const int result = Run(limit, waypoint, trace, argv + 2);
+  if (trace != nullptr) fclose(trace);
+  return result;
+}
