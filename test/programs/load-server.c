@@ -12,8 +12,11 @@
  * Mutants, to show that the ledger tells: `forgets` answers every 1000th request without executing
  * it, `repeats` executes every 1000th twice, `tears` answers every 1000th with a wrong byte,
  * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended,
- * `hoards` has no bound for dispatches that wait, `admits` none for sockets that say nothing. */
+ * `hoards` has no bound for dispatches that wait, `admits` none for sockets that say nothing,
+ * `leaks` opens a descriptor for each connection that has ended, `waits` for whoever does not read,
+ * `turns-away` every hundredth connection. */
 #include <coroipc/coroipcs.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 
@@ -152,7 +155,9 @@ static coroipc_status authorize(struct coroipcs_connection* connection,
                                 const struct coroipc_credentials* credentials, uint16_t service,
                                 void* context) {
   (void)context, (void)credentials; /* storms have users of their own */
-  coroipcs_authorize(connection, COROIPC_OK, service == 2);
+  static uint64_t came;
+  const int away = mutates("turns-away", ++came * 10);
+  coroipcs_authorize(connection, away ? COROIPC_DENIED : COROIPC_OK, service == 2);
   return COROIPC_AGAIN;
 }
 
@@ -165,6 +170,7 @@ static int disconnected(struct coroipcs_connection* connection, coroipc_status w
     ledger_set(lane, LANE_GONE_WHY, (uint64_t)why);
     ledger_set(lane, LANE_GONE_NS, now_ns());
   }
+  if (strcmp(mutant, "leaks") == 0) (void)!open("/dev/null", O_RDONLY | O_CLOEXEC);
   return strcmp(mutant, "keeps") == 0; /* busy: ask again */
 }
 

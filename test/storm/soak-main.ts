@@ -1,12 +1,24 @@
 // `npm run soak -- --hours N`, or --minutes or --seconds: soak.ts for so long. Prints what it sees, ends with 1 if something
-// did not hold, and draws build/soak/report.html; report.json has its figures.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+// did not hold, and draws a picture.
+//
+//   --out DIR       where report.html and report.json, its figures, go [build/soak]
+//   --ledger FILE   a line of JSON for this run is added to it, and the verdict is over all runs in it: an hour can be made
+//                   of pieces. Of resident memory only those of a quarter of an hour and more count
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import os from 'node:os'
-import { join } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { built } from '../support/paths.js'
 import { random, seed } from './crew.js'
-import { type Soak, soak } from './soak.js'
+import { judge, type Piece, type Soak, soak } from './soak.js'
 import { soakHtml } from './soak-html.js'
 
 const { values } = parseArgs({
@@ -14,6 +26,8 @@ const { values } = parseArgs({
     hours: { type: 'string', default: '0' },
     minutes: { type: 'string', default: '0' },
     seconds: { type: 'string', default: '0' },
+    out: { type: 'string', default: built('soak') },
+    ledger: { type: 'string' },
   },
 })
 const asked = Number(values.hours) * 3600 + Number(values.minutes) * 60 + Number(values.seconds)
@@ -44,20 +58,30 @@ try {
 } finally {
   rmSync(directory, { recursive: true, force: true })
 }
-const rate = (done.messages / done.seconds).toFixed(0)
+const { piece } = done
+const rate = (piece.messages / piece.seconds).toFixed(0)
 about.push(
-  `${done.messages} messages in ${done.seconds.toFixed(0)} s, ${rate} a second; ${done.kills} clients killed, ${done.restarts} restarts of a server`,
+  `${piece.messages} messages in ${piece.seconds.toFixed(0)} s, ${rate} a second; ${piece.kills} clients killed, ${piece.restarts} restarts of a server`,
 )
 console.log(about.at(-1))
-for (const { what, seen, held } of done.verdicts)
+
+let { verdicts } = done
+if (values.ledger !== undefined) {
+  const ledger = resolve(values.ledger)
+  const before = existsSync(ledger) ? readFileSync(ledger, 'utf8').trim().split('\n') : []
+  mkdirSync(dirname(ledger), { recursive: true })
+  appendFileSync(ledger, `${JSON.stringify({ about: about.join('; '), ...piece })}\n`)
+  const pieces = [...before.map((text) => JSON.parse(text) as Piece), piece]
+  verdicts = judge(pieces)
+  console.log(`all ${pieces.length} runs together:`)
+}
+for (const { what, seen, held } of verdicts)
   console.log(`${held === undefined ? '?   ' : held ? 'ok  ' : 'FAIL'} ${what}: ${seen}`)
-const failed = done.verdicts.filter(({ held }) => held === false).length
-const open = done.verdicts.filter(({ held }) => held === undefined).length
-console.log(
-  `${done.verdicts.length - failed - open} held, ${failed} did not, ${open} need a longer run`,
-)
-mkdirSync(built('soak'), { recursive: true })
-writeFileSync(built('soak/report.json'), JSON.stringify(done))
-writeFileSync(built('soak/report.html'), soakHtml(done, about.join('\n')))
-console.log('build/soak/report.html')
+const failed = verdicts.filter(({ held }) => held === false).length
+const open = verdicts.filter(({ held }) => held === undefined).length
+console.log(`${verdicts.length - failed - open} held, ${failed} did not, ${open} need a longer run`)
+mkdirSync(values.out, { recursive: true })
+writeFileSync(join(values.out, 'report.json'), JSON.stringify(done))
+writeFileSync(join(values.out, 'report.html'), soakHtml(done, about.join('\n')))
+console.log(relative('', join(values.out, 'report.html')))
 process.exitCode = failed > 0 ? 1 : 0

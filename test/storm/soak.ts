@@ -37,7 +37,7 @@ const mortal: readonly Role[] = [
 ]
 
 /** Who is watched: they live from the first second to the last. */
-const watched = ['server, C', 'server, Node.js', 'client, C', 'client, Node.js'] as const
+export const watched = ['server, C', 'server, Node.js', 'client, C', 'client, Node.js'] as const
 export type Watched = (typeof watched)[number]
 
 /** Some time in seconds from the start, and a value. */
@@ -64,36 +64,108 @@ export interface Verdict {
   readonly held: boolean | undefined
 }
 
-export interface Soak {
+interface Range {
+  readonly least: number
+  readonly most: number
+  readonly times: number
+}
+
+/** Least squares after the warm-up, as sums around the means: those of several runs add up to one slope. */
+interface Line {
+  /** From the first point to the last. */
+  readonly seconds: number
+  readonly points: number
+  readonly xx: number
+  readonly xy: number
+  readonly yy: number
+}
+
+interface Kept {
+  readonly fds: Range
+  readonly maps: Range
+  /** Whether there were more mappings throughout the second half than ever in the first. */
+  readonly mapsGrow: boolean
+  readonly rss: Line
+}
+
+/** What is kept of a run for a verdict over several: one line of a ledger. */
+export interface Piece {
   readonly seconds: number
   /** Answers and dispatches. */
   readonly messages: number
   readonly kills: number
   readonly restarts: number
+  readonly faults: readonly string[]
+  readonly deaths: number
+  /** The longest time since the end of a process until its survivor knew. */
+  readonly lateMs: number
+  readonly watched: Readonly<Record<Watched, Kept>>
+}
+
+export interface Soak {
+  readonly piece: Piece
   readonly series: Series
   readonly verdicts: readonly Verdict[]
 }
 
 /** Warm-up: a fifth of the run, at most ten minutes. */
 const warmUp = (seconds: number): number => Math.min(seconds / 5, 600)
-/** Runs that are shorter tell nothing about slopes: of C, of Node.js with its heap. */
+/** Less than this, warm-up not counted, tells nothing about slopes: of C, of Node.js with its heap. In runs of PIECE_S at least. */
 const JUDGED_S: Readonly<Record<Watched, number>> = {
-  'server, C': 1800,
-  'client, C': 1800,
+  'server, C': 1440,
+  'client, C': 1440,
   'server, Node.js': 8 * 3600,
   'client, Node.js': 8 * 3600,
 }
+const PIECE_S = 900
 const SLOPE_MAX = 10 * 1024 // bytes an hour
+const MESSAGES = 1e8
 
-/** By least squares, in units an hour. */
-function slope(points: readonly Point[], from: number): number {
-  const used = points.filter(([seconds]) => seconds >= from)
+export function line(points: readonly Point[]): Line {
+  const count = points.length
   const mean = (of: 0 | 1): number =>
-    used.reduce((sum, point) => sum + point[of], 0) / Math.max(1, used.length)
+    points.reduce((sum, point) => sum + point[of], 0) / Math.max(1, count)
   const [x, y] = [mean(0), mean(1)]
-  const above = used.reduce((sum, point) => sum + (point[0] - x) * (point[1] - y), 0)
-  const below = used.reduce((sum, point) => sum + (point[0] - x) ** 2, 0)
-  return below === 0 ? 0 : (above / below) * 3600
+  const sum = (of: (point: Point) => number): number =>
+    points.reduce((total, point) => total + of(point), 0)
+  return {
+    seconds: (points.at(-1)?.[0] ?? 0) - (points[0]?.[0] ?? 0),
+    points: count,
+    xx: sum((point) => (point[0] - x) ** 2),
+    xy: sum((point) => (point[0] - x) * (point[1] - y)),
+    yy: sum((point) => (point[1] - y) ** 2),
+  }
+}
+
+/** One slope for all of them, whatever height each began at, and its standard error; in units an hour. */
+function slope(lines: readonly Line[]): { readonly hourly: number; readonly error: number } {
+  const sum = (of: 'points' | 'xx' | 'xy' | 'yy'): number =>
+    lines.reduce((total, each) => total + each[of], 0)
+  const [xx, xy] = [sum('xx'), sum('xy')]
+  const free = sum('points') - lines.length - 1
+  if (xx === 0 || free < 1) return { hourly: 0, error: Number.POSITIVE_INFINITY }
+  const rest = Math.max(0, sum('yy') - xy ** 2 / xx)
+  return { hourly: (xy / xx) * 3600, error: Math.sqrt(rest / free / xx) * 3600 }
+}
+
+const range = (values: readonly number[]): Range => ({
+  least: values.reduce((least, value) => Math.min(least, value), Number.POSITIVE_INFINITY),
+  most: values.reduce((most, value) => Math.max(most, value), 0),
+  times: values.length,
+})
+
+/** What is kept of these series, warm-up left out. */
+function kept(series: Series, who: Watched, from: number): Kept {
+  const used = (points: readonly Point[]): Point[] => points.filter(([at]) => at >= from)
+  const values = (points: readonly Point[]): number[] => used(points).map(([, value]) => value)
+  const maps = values(series.maps[who])
+  const half = maps.length >> 1
+  return {
+    fds: range(values(series.fds[who])),
+    maps: range(maps),
+    mapsGrow: half > 1 && range(maps.slice(half)).least > range(maps.slice(0, half)).most,
+    rss: line(used(series.rss[who])),
+  }
 }
 
 const forEach = <Value>(make: () => Value): Record<Watched, Value> =>
@@ -105,10 +177,17 @@ export interface SoakOptions {
   readonly draw: () => number
   /** Called each second. */
   readonly tick?: (seconds: number, messages: number) => void
+  /** A fault that the steady server is to commit: load-server.c. */
+  readonly mutant?: string
 }
 
-export async function soak({ seconds, directory, draw, tick }: SoakOptions): Promise<Soak> {
-  await using a = await Crew.start({ directory, roles: steady })
+export async function soak(options: SoakOptions): Promise<Soak> {
+  const { seconds, directory, draw, tick, mutant } = options
+  await using a = await Crew.start({
+    directory,
+    roles: steady,
+    ...(mutant === undefined ? {} : { mutant }),
+  })
   await using b = await Crew.start({ directory, roles: ofNode, server: 'node' })
   await using m = await Crew.start({ directory, roles: mortal })
   const crews = [a, b, m]
@@ -140,6 +219,7 @@ export async function soak({ seconds, directory, draw, tick }: SoakOptions): Pro
     const fds = Object.entries(reading).filter(([kind]) => kind.startsWith('fd '))
     series.fds[who].push([now(), fds.reduce((sum, [, each]) => sum + each, 0)])
     series.maps[who].push([now(), reading['mapping'] ?? 0])
+    series.rss[who].push([now(), rssBytes(pids[who]())])
   }
   const tickS = Math.max(1, seconds / 3600) // points enough for any picture
 
@@ -182,7 +262,6 @@ export async function soak({ seconds, directory, draw, tick }: SoakOptions): Pro
       if (known.length > 0) series.known.push([after.at, Math.max(...known)])
       told += known.length
       before = after
-      for (const who of watched) series.rss[who].push([after.at, rssBytes(pids[who]())])
       await count('server, Node.js')
       for (const crew of crews) faults.push(...crew.faults())
       tick?.(after.at, after.messages)
@@ -205,53 +284,75 @@ export async function soak({ seconds, directory, draw, tick }: SoakOptions): Pro
   ]
   for (const [crew, lanes] of stayed)
     faults.push(...lanes.map((lane) => crew.unsettled(lane)).filter((said) => said !== ''))
-  const verdicts = judge(series, took, faults, knowledge)
-  return { seconds: took, messages: messages(), kills, restarts, series, verdicts }
+  const from = warmUp(took)
+  const piece: Piece = {
+    seconds: took,
+    messages: messages(),
+    kills,
+    restarts,
+    faults: [...new Set(faults)].slice(0, 10),
+    deaths: knowledge.all.length,
+    lateMs: knowledge.lateMs,
+    watched: Object.fromEntries(
+      watched.map((who) => [who, kept(series, who, from)]),
+    ) as unknown as Piece['watched'],
+  }
+  return { piece, series, verdicts: judge([piece]) }
 }
 
-function judge(
-  series: Series,
-  seconds: number,
-  faults: readonly string[],
-  knowledge: Knowledge,
-): Verdict[] {
-  const from = warmUp(seconds)
-  const values = (points: readonly Point[]): number[] =>
-    points.filter(([at]) => at >= from).map(([, value]) => value)
+/** What holds of some runs together. */
+export function judge(pieces: readonly Piece[]): Verdict[] {
+  const sum = (of: 'seconds' | 'messages' | 'deaths'): number =>
+    pieces.reduce((total, piece) => total + piece[of], 0)
+  const faults = pieces.flatMap((piece) => piece.faults)
+  const lateMs = pieces.reduce((most, piece) => Math.max(most, piece.lateMs), 0)
   return [
     {
       what: 'each message once, whole, in order; each request with one outcome',
-      seen: faults.length === 0 ? 'all of them' : [...new Set(faults)].slice(0, 10).join('; '),
+      seen: faults.length === 0 ? 'all of them' : faults.join('; '),
       held: faults.length === 0,
     },
     {
+      what: `${MESSAGES.toExponential()} messages`,
+      seen: `${sum('messages').toExponential(2)} in ${sum('seconds').toFixed(0)} s`,
+      held: sum('messages') >= MESSAGES || undefined,
+    },
+    {
       what: 'a death is known within 1 s',
-      seen: knowledge.text,
-      held: knowledge.lateMs < PROMISED_MS,
+      seen: `${sum('deaths')} deaths, the slowest ${lateMs.toFixed(1)} ms after the end`,
+      held: lateMs < PROMISED_MS,
     },
     ...watched.flatMap((who): Verdict[] => {
-      const fds = values(series.fds[who])
-      const maps = values(series.maps[who])
-      const half = maps.length >> 1
-      const grows = slope(series.rss[who], from)
+      const all = pieces.map((piece) => piece.watched[who])
+      const told = (of: 'fds' | 'maps'): string =>
+        all
+          .map(({ [of]: { least, most, times } }) => `${least} to ${most}, ${times} times`)
+          .join('; ')
+      const lines = pieces
+        .filter(({ seconds }) => seconds >= PIECE_S)
+        .map((piece) => piece.watched[who].rss)
+      const seconds = lines.reduce((total, each) => total + each.seconds, 0)
+      const enough = seconds >= JUDGED_S[who]
+      const { hourly, error } = slope(enough ? lines : all.map(({ rss }) => rss))
       return [
         {
           what: `${who}: descriptors constant`,
-          seen: `${Math.min(...fds)} to ${Math.max(...fds)}, ${fds.length} times`,
-          held: fds.length < 2 ? undefined : Math.min(...fds) === Math.max(...fds),
+          seen: told('fds'),
+          held: all.some(({ fds }) => fds.times < 2)
+            ? undefined
+            : all.every(({ fds }) => fds.least === fds.most),
         },
         {
           what: `${who}: mappings do not grow`,
-          seen: `${Math.min(...maps)} to ${Math.max(...maps)}, slope ${slope(series.maps[who], from).toFixed(2)} an hour`,
-          held:
-            maps.length < 4
-              ? undefined
-              : Math.min(...maps.slice(half)) <= Math.max(...maps.slice(0, half)),
+          seen: told('maps'),
+          held: all.some(({ maps }) => maps.times < 4)
+            ? undefined
+            : all.every(({ mapsGrow }) => !mapsGrow),
         },
         {
           what: `${who}: RSS grows by 10 KiB an hour at most`,
-          seen: `${(grows / 1024).toFixed(1)} KiB an hour`,
-          held: seconds < JUDGED_S[who] ? undefined : grows <= SLOPE_MAX,
+          seen: `${(hourly / 1024).toFixed(1)} KiB an hour, standard error ${(error / 1024).toFixed(1)}; ${seconds.toFixed(0)} s of ${JUDGED_S[who]} s in runs of ${PIECE_S} s and more`,
+          held: enough ? hourly <= SLOPE_MAX : undefined,
         },
       ]
     }),

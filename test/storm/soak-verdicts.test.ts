@@ -1,0 +1,77 @@
+// The verdicts of a soak: servers that do wrong are told within seconds, and runs add up. Without these the answer might always
+// be yes.
+import t from 'tap'
+import { runtimeDirectory } from '../support/runtime.js'
+import { random, seed } from './crew.js'
+import { judge, line, type Piece, type Point, soak, watched } from './soak.js'
+
+const directory = runtimeDirectory(t)
+
+for (const [mutant, what] of [
+  ['tears', 'each message once'],
+  ['keeps', 'each message once'],
+  ['leaks', 'server, C: descriptors'],
+] as const)
+  t.test(`a server that ${mutant} is told`, async (t) => {
+    const done = await soak({ seconds: 10, directory, draw: random(seed), mutant })
+    const said = done.verdicts.find((verdict) => verdict.what.startsWith(what))
+    t.equal(said?.held, false, `${said?.what}: ${said?.seen}`)
+  })
+
+/** A run of so many minutes in which the RSS of everybody who is watched grew so fast, from so high. */
+function run(
+  minutes: number,
+  kibHourly: number,
+  but: Partial<Piece['watched']['server, C']> = {},
+): Piece {
+  const points = Array.from({ length: minutes * 6 }, (_, i): Point => {
+    const seconds = i * 10
+    // What comes and goes beside it.
+    const other = ((i * 37) % 11) * 4096
+    return [seconds, (40 << 20) + other + (kibHourly * 1024 * seconds) / 3600]
+  })
+  const range = { least: 7, most: 7, times: points.length }
+  const kept = { fds: range, maps: range, mapsGrow: false, rss: line(points), ...but }
+  return {
+    seconds: minutes * 60,
+    messages: minutes * 2e6,
+    kills: 1,
+    restarts: 1,
+    faults: [],
+    deaths: 1,
+    lateMs: 1,
+    watched: Object.fromEntries(watched.map((who) => [who, kept])) as unknown as Piece['watched'],
+  }
+}
+
+t.test('verdicts over several runs', async (t) => {
+  const of = (pieces: readonly Piece[], what: string): boolean | undefined =>
+    judge(pieces).find((verdict) => verdict.what.startsWith(what))?.held
+  const [c, node] = ['server, C: RSS', 'client, Node.js: RSS']
+  t.equal(of([run(60, 5)], c), true)
+  t.equal(of([run(60, 15)], c), false)
+  t.equal(of([run(60, -100)], c), true)
+  t.equal(of([run(60, 5)], node), undefined, 'a heap takes longer to tell')
+  t.equal(of([run(9 * 60, 5)], node), true)
+  t.equal(of([run(9 * 60, 15)], node), false)
+  t.equal(of([run(20, 5)], c), undefined, 'too short alone')
+  t.equal(of([run(20, 5), run(20, 5)], c), true, 'two of them are long enough')
+  t.equal(of([run(20, 15), run(20, 15)], c), false)
+  t.equal(
+    of([run(20, 5), run(20, 35)], c),
+    false,
+    'one that grew is not hidden by one that did not',
+  )
+  t.equal(of(Array(20).fill(run(10, 15)), c), undefined, 'warm-up is most of these')
+  t.equal(of([run(20, 5), run(20, 5)], '1e+8 messages'), undefined)
+  t.equal(of([run(20, 5), run(20, 5), run(20, 5)], '1e+8 messages'), true)
+  const well = run(60, 5)
+  t.equal(
+    of([well, run(60, 5, { fds: { least: 7, most: 8, times: 9 } })], 'server, C: desc'),
+    false,
+  )
+  t.equal(of([well, run(60, 5, { mapsGrow: true })], 'client, C: mappings'), false)
+  t.equal(of([well, { ...well, faults: ['lane 3: torn 1'] }], 'each message'), false)
+  t.equal(of([well, { ...well, lateMs: 1000 }], 'a death'), false)
+  t.equal(of([well, { ...well, lateMs: 999 }], 'a death'), true)
+})
