@@ -215,7 +215,8 @@ async function runCoverage() {
 }
 
 // What measures itself or builds things has nothing to do with the addon, and takes long.
-const withoutAddon = /^test\/(?:fuzz\/fuzz|house\/|matrix\/|packaging\/|scribble\/|storm\/|sweep\/)/
+const withoutAddon =
+  /^test\/(?:fuzz\/fuzz|hostile\/|house\/|matrix\/|packaging\/|scribble\/|storm\/|sweep\/)/
 
 async function runWithAddon(kind) {
   const addon = new SanitizedAddon(kind)
@@ -311,7 +312,7 @@ if (options.addon !== undefined) await runWithAddon(options.addon)
 else if (options.ci) await runWithAddon('asan')
 if (options.coverage || options.ci) await runCoverage()
 // Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
-for (const name of ['fuzz', 'sweep']) {
+for (const name of ['fuzz', 'sweep', 'hostile']) {
   const wanted = tests(/\.test\.ts$/, `test/${name}`).length > 0
   if (!(everything || options.js) || options['no-build'] || !wanted) continue
   const built = spawnSync(process.execPath, [`scripts/${name}.mjs`, '--build'], {

@@ -325,6 +325,25 @@ Lies Memory() {
                 });
     }
   }
+  // All agree on how large the memory is, but the rings need more, or less.
+  const uint32_t needed = kPage + 3 * kRing;
+  for (const uint32_t bytes :
+       {kPage, kPage + kRing, needed - kPage, needed - 8, needed + 8, needed + kPage, 2 * needed}) {
+    table.Add(Named("memory agreed on for rings that need another size", bytes), COROIPC_PROTOCOL,
+              [=](RawServer& s) {
+                const int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+                alignas(8) coroipc_control control = {};
+                FillSegmentHeader(&control, s.terms, 77);
+                control.header.segment_bytes = bytes;
+                REQUIRE(ftruncate(fd, bytes) == 0);
+                REQUIRE(pwrite(fd, &control, sizeof control, 0) == sizeof control);
+                REQUIRE(fcntl(fd, F_ADD_SEALS, kSeals) == 0);
+                coroipc_setup_reply reply = MakeSetupReply(COROIPC_OK, s.terms, 77, 78);
+                reply.segment_bytes = bytes;
+                CHECK(SendWithFds(s.socket, &reply, sizeof reply, {fd}));
+                close(fd);
+              });
+  }
   // The client's own position is read this once: it writes the request ring and reads the others.
   const auto own = [](RawServer& s, uint32_t ring) -> uint32_t& {
     return ring == 0 ? s.control->ring[0].write_position : s.control->ring[ring].read_position;

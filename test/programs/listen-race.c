@@ -2,7 +2,8 @@
  * Exactly one gets it and is the one that is reached; the other is told ADDRESS_IN_USE. The winner
  * closes in order or is killed, so that the name is free in one round and stale in the next. In
  * each tenth round something that is not ours stands in the way: then neither wins, and it stays.
- * Writes "rounds <n> fair <n> planted <n> kept <n>". */
+ * Writes "rounds <n> fair <n> planted <n> kept <n>". Mutant `careless`, to show that this tells: a
+ * server that removes whatever stands in its way. */
 #include <coroipc/coroipcc.h>
 #include <coroipc/coroipcs.h>
 #include <errno.h>
@@ -26,6 +27,7 @@ struct round {
 };
 
 static const char* path;
+static int careless;
 static volatile struct round* round_;
 static struct coroipcs_server* server;
 
@@ -47,6 +49,7 @@ static _Noreturn void compete(int which) {
   signal(SIGTERM, stop);
   while (!round_->go) {
   }
+  if (careless) unlink(path);
   const coroipc_status status = coroipcs_listen(server, path);
   round_->told[which] = 1 + status;
   if (status != COROIPC_OK) _exit(0);
@@ -143,7 +146,8 @@ static int planted_round(int what) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+  if (argc < 3 || argc > 4) return 2;
+  careless = argc == 4 && strcmp(argv[3], "careless") == 0;
   path = argv[1];
   const int rounds = atoi(argv[2]);
   round_ = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

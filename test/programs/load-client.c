@@ -1,7 +1,7 @@
 /* A client that keeps a server busy, for test/storm: load-client <name> <ledger> <lane> <kind>
- * [service]. It writes all it does and sees into its lane of the ledger (ledger.h), connects again
- * whenever its server ends, and closes in order on SIGTERM. test/storm/load-client.ts is the same
- * in Node.js.
+ * [service] [mutant]. It writes all it does and sees into its lane of the ledger (ledger.h),
+ * connects again whenever its server ends, and closes in order on SIGTERM.
+ * test/storm/load-client.ts is the same in Node.js.
  *
  *   blocking    one request of 64 bytes after the other
  *   large       the same with 100 000 bytes, which travel by a segment of their own
@@ -10,7 +10,10 @@
  *   dispatch    asks for 16 dispatches at a time and reads them
  *   slow        the same, but reads one of 100, through the smallest ring
  *   connects    a connection for each request
- *   idle        one request, then nothing */
+ *   idle        one request, then nothing
+ *
+ * Mutant `hides`, to show that the ledger tells: a request of which nobody knows what became of it
+ * is not written down. */
 #include <coroipc/coroipcc.h>
 #include <signal.h>
 
@@ -30,6 +33,7 @@ static struct coroipcc_options options;
 static struct coroipcc_connection* connection;
 static uint64_t dispatch_next;
 static int dropping; /* the service's policy may leave dispatches out */
+static int hiding;   /* mutant `hides` */
 static uint8_t out[LARGE_BYTES], in[LARGE_BYTES];
 static volatile sig_atomic_t stopping;
 
@@ -110,7 +114,7 @@ static void settle(coroipc_status status, uint64_t number, const void* answer, u
     return;
   }
   if (status == COROIPC_UNKNOWN_OUTCOME) {
-    ledger_add(lane, LANE_UNKNOWN, 1);
+    if (!hiding) ledger_add(lane, LANE_UNKNOWN, 1);
   } else if (is_end(status) || status == COROIPC_RETRY) {
     if (executed >= number) wrong("executed, but said to be never handed over", number);
     ledger_add(lane, LANE_NEVER, 1);
@@ -274,7 +278,8 @@ static int live(const char* kind) {
 }
 
 int main(int argc, char** argv) {
-  if (argc < 5 || argc > 6) return 2;
+  if (argc < 5 || argc > 7) return 2;
+  hiding = argc == 7 && strcmp(argv[6], "hides") == 0;
   end_with_parent();
   name = argv[1];
   ledger = ledger_open(argv[2]);

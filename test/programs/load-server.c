@@ -87,6 +87,16 @@ static struct progress* run(struct coroipcs_connection* connection,
   return progress;
 }
 
+/* Mutant `waits`: until what was sent has been read, 20 ms at most. */
+static void await_reader(struct coroipcs_connection* connection) {
+  struct coroipcs_rings rings;
+  for (int i = 0; i < 200; ++i) {
+    coroipcs_connection_rings(connection, &rings);
+    if (rings.response.used == 0) return;
+    usleep(100);
+  }
+}
+
 static void answer(struct coroipcs_connection* connection, const struct coroipcs_request* request,
                    const struct progress* progress) {
   uint8_t torn[64];
@@ -97,6 +107,7 @@ static void answer(struct coroipcs_connection* connection, const struct coroipcs
     part.iov_base = torn;
   }
   sent(coroipcs_response_send(connection, request->correlation, COROIPC_OK, 0, &part, 1));
+  if (strcmp(mutant, "waits") == 0) await_reader(connection);
 }
 
 static void echo(struct coroipcs_connection* connection, const struct coroipcs_request* request,
@@ -156,7 +167,7 @@ static coroipc_status authorize(struct coroipcs_connection* connection,
                                 void* context) {
   (void)context, (void)credentials; /* storms have users of their own */
   static uint64_t came;
-  const int away = mutates("turns-away", ++came * 10);
+  const int away = strcmp(mutant, "turns-away") == 0 && ++came % 100 == 99;
   coroipcs_authorize(connection, away ? COROIPC_DENIED : COROIPC_OK, service == 2);
   return COROIPC_AGAIN;
 }

@@ -35,11 +35,33 @@ interface Calls {
   outcomes: Record<string, number>
 }
 
+/** A fault of the honest server, to show that it would be told. */
+export type Mutant = 'tears' | 'keeps' | 'slows'
+
 /** Starts a server that echoes. */
-const serves: Task<[string], void> = async ({ ipcs, state }, name) => {
+const serves: Task<[string, string | undefined], void> = async (
+  { ipcs, state, require },
+  name,
+  mutant,
+) => {
   const server = new ipcs.Server()
   state.server = server
-  server.addService({ id: 1, handlers: { 0: (request) => request.payload } })
+  let answers = 0
+  server.addService({
+    id: 1,
+    handlers: {
+      0: ({ payload }) => {
+        if (mutant === 'tears' && ++answers % 100 === 0) payload[0] = ~(payload[0] as number)
+        return payload
+      },
+    },
+    onDisconnect: (_, { code }) => {
+      if (code !== 'ERR_COROIPC_PROTOCOL') return
+      if (mutant === 'keeps') require('node:fs').openSync('/dev/null')
+      // Its thread is held up by whoever broke the protocol.
+      if (mutant === 'slows') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+    },
+  })
   await server.listen(name)
 }
 
@@ -110,12 +132,12 @@ export class Scene implements AsyncDisposable {
     this.#hostile = role === 'server' ? `@${freshName()}` : this.#name
   }
 
-  static async open(role: Role): Promise<Scene> {
+  static async open(role: Role, mutant?: Mutant): Promise<Scene> {
     const server = await Peer.open()
     const callers = [await Peer.open()]
     if (role === 'client') callers.push(await Peer.open())
     const scene = new Scene(role, server, callers)
-    await server.run(serves, scene.#name)
+    await server.run(serves, scene.#name, mutant)
     await scene.#call(300) // warm, connected
     const stats = (): Promise<object> => server.run(({ state }) => state.server.stats())
     scene.#gauges = [

@@ -3,7 +3,8 @@
 import t from 'tap'
 import { runtimeDirectory } from '../support/runtime.js'
 import { Distribution } from './distribution.js'
-import { Scene } from './scene.js'
+import { type Mutant, Scene } from './scene.js'
+import { type Turn, turnOf, verdict } from './verdict.js'
 
 runtimeDirectory(t)
 const SECONDS = 4
@@ -36,6 +37,47 @@ for (const role of ['client', 'server'] as const) {
     t.equal(await scene.left(), '', 'and nothing of it is kept')
   })
 }
+
+// Without these the verdict might always be yes.
+for (const [mutant, told] of [
+  ['tears', /[1-9]\d* faults/],
+  ['keeps', /left: .*fd \/dev\/null/],
+  ['slows', /p99 beside the scribbler/],
+] as const)
+  t.test(`a server that ${mutant} beside a scribbler is told by the verdict`, async (t) => {
+    await using scene = await Scene.open('client', mutant satisfies Mutant)
+    const turns: Turn[] = []
+    for (const manner of ['burn', 'scribble'] as const) {
+      const seen = await scene.slice(manner, 2, seed)
+      turns.push(turnOf('client', seed, seen, mutant === 'keeps' ? await scene.left() : ''))
+    }
+    const { well, ratio, lines } = verdict('client', turns)
+    t.notOk(well, lines.join('\n'))
+    t.match(lines.join('\n'), told)
+    if (mutant === 'slows') t.ok(ratio > 2, `${ratio}`)
+  })
+
+t.test('turns of several runs add up', async (t) => {
+  const turn = (manner: 'burn' | 'scribble', bucket: number, over: Partial<Turn> = {}): Turn => ({
+    role: 'server',
+    manner,
+    seconds: 5,
+    seed,
+    counts: [[bucket, 100]],
+    faults: 0,
+    left: '',
+    connections: 1,
+    cutOff: 1,
+    ...over,
+  })
+  const well = [turn('burn', 160), turn('scribble', 176)]
+  t.match(verdict('server', well), { well: true, ratio: 2 })
+  t.match(verdict('server', [turn('burn', 160), turn('scribble', 177)]), { well: false })
+  t.match(verdict('server', [...well, turn('scribble', 177)]), { well: false })
+  t.match(verdict('server', [...well, turn('burn', 160, { faults: 1 })]), { well: false })
+  t.match(verdict('server', [...well, turn('burn', 160, { left: 'fd' })]), { well: false })
+  t.match(verdict('client', well), { well: false }, 'of the other role there is nothing')
+})
 
 t.test('distributions add up', async (t) => {
   const all = new Distribution()

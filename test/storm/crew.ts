@@ -58,6 +58,8 @@ export interface CrewOptions {
   readonly server?: Runtime
   /** A fault that the server is to commit: load-server.c. */
   readonly mutant?: string
+  /** The same of the clients in C: load-client.c. */
+  readonly clientMutant?: string
 }
 
 export class Crew implements AsyncDisposable {
@@ -69,15 +71,18 @@ export class Crew implements AsyncDisposable {
   keptMs = 0
   readonly #path: string
   readonly #mutant: readonly string[]
+  readonly #clientMutant: readonly string[]
   /** What a server holds that nobody has connected to. */
   readonly #empty = new Map<Runtime, Reading>()
   #server: Pick<Program, 'pid' | 'end' | 'kill'> | undefined
   #runtime: Runtime
 
-  private constructor({ directory, roles, server = 'c', mutant }: CrewOptions) {
+  private constructor(options: CrewOptions) {
+    const { directory, roles, server = 'c', mutant, clientMutant } = options
     this.roles = roles
     this.#path = join(directory, `${this.name}.ledger`)
     this.#mutant = mutant === undefined ? [] : [mutant]
+    this.#clientMutant = clientMutant === undefined ? [] : [clientMutant]
     this.#runtime = server
     this.ledger = Ledger.create(this.#path, roles.length)
   }
@@ -134,7 +139,7 @@ export class Crew implements AsyncDisposable {
 
   startMember(lane: number): void {
     const { kind, runtime, service = 1 } = this.roles[lane] as Role
-    const args = [this.name, this.#path, String(lane), kind, String(service)]
+    const args = [this.name, this.#path, String(lane), kind, String(service), ...this.#clientMutant]
     this.members[lane] = programs[runtime]('load-client', ...args)
   }
 

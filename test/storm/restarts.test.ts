@@ -1,11 +1,12 @@
 // A server that goes and comes back, in order or by SIGKILL, in C or in Node.js, under the load of clients that stay: every
 // request is acknowledged once or reported as unknown, by a ledger. And the name that it comes back to: raced for, stale,
 // or taken by something that is nobody's to remove. `npm run storm -- restarts` and `-- races` do more of it.
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { Program } from '../support/program.js'
 import { left, runtimeDirectory } from '../support/runtime.js'
-import { Crew, eight, PROMISED_MS, random, restartOften, seed } from './crew.js'
+import { Crew, eight, PROMISED_MS, random, restartOften, type Role, seed } from './crew.js'
 
 const directory = runtimeDirectory(t)
 const RESTARTS = 120
@@ -31,6 +32,47 @@ t.test(`${RESTARTS} restarts under load (COROIPC_SEED=${seed})`, async (t) => {
     [],
     'each request has one outcome, and those that were answered were executed once',
   )
+})
+
+// Without these nobody might be told.
+const two: readonly Role[] = [
+  { kind: 'pipelined', runtime: 'c' },
+  { kind: 'blocking', runtime: 'c' },
+]
+
+t.test('a server that does a request twice is told among restarts', async (t) => {
+  await using crew = await Crew.start({ directory, roles: two, mutant: 'repeats' })
+  const { faults } = await restartOften(crew, 100, random(seed))
+  t.match(faults.join('; '), /doubled/)
+})
+
+t.test('a client that says nothing of what nobody knows is told by its sums', async (t) => {
+  await using crew = await Crew.start({ directory, roles: two, clientMutant: 'hides' })
+  /** Between two of its calls, when nothing is in flight. */
+  const unsettled = async (): Promise<string> => {
+    let said = ''
+    t.equal(await crew.quiet(5000, () => void (said = crew.unsettled(0))), '')
+    return said
+  }
+  let said = await unsettled()
+  t.equal(said, '', 'before any server has died')
+  // Until one has died with something of the client's in its hands.
+  for (let round = 0; round < 50 && said === ''; round++) {
+    await crew.endServer('SIGKILL')
+    await crew.startServer()
+    await crew.progress()
+    said = await unsettled()
+  }
+  t.match(said, /sent, but .* answered/)
+})
+
+t.test('a server that removes what stands in its way is told by the races', async (t) => {
+  const path = join(directory, 'careless')
+  const race = Program.start('listen-race', path, '50', 'careless')
+  t.equal(await race.end(), 1)
+  t.match(race.lines[0], /^rounds 45 fair \d+ planted 5 kept [0-4]$/)
+  for (const name of left(directory).filter((each) => each.startsWith('careless')))
+    rmSync(join(directory, name), { recursive: true, force: true })
 })
 
 t.test(`${RACES} races for a name`, async (t) => {
