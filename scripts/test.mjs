@@ -165,6 +165,31 @@ async function runEach(names, run, jobs = Number(options.jobs)) {
   await Promise.all(Array.from({ length: jobs }, worker))
 }
 
+// What a build with a sanitizer has to say of test/support/planted_native.c.
+const planted = {
+  asan: {
+    overflow: /heap-buffer-overflow/,
+    leak: /LeakSanitizer: detected memory leaks/,
+    undefined: /signed integer overflow/,
+  },
+  tsan: { race: /ThreadSanitizer: data race/ },
+}
+
+function showPlanted(sanitizer, env) {
+  const program = join('build', sanitizer, 'test/support/planted_native')
+  const count = new Count()
+  for (const [what, said] of Object.entries(planted[sanitizer])) {
+    const run = spawnSync(program, [what], { encoding: 'utf8', env: { ...process.env, ...env } })
+    if (run.status !== 0 && said.test(run.stderr)) count.passed++
+    else
+      count.failed.push({
+        name: `${sanitizer}: a planted ${what} was not seen`,
+        details: `${run.status} ${run.stderr}`,
+      })
+  }
+  finish(`${sanitizer}: planted errors are seen`, count, 0)
+}
+
 const runNative = (prefix = '', env = {}) =>
   runEach(tests(/_test\.(cc|c)$/, 'test/native'), (name) =>
     runTest(join(prefix, name), join('build', prefix, name), [], env),
@@ -302,11 +327,13 @@ if (everything || options.native) await runNative()
 for (const sanitizer of ['asan', 'tsan']) {
   if (!options[sanitizer]) continue
   make(sanitizer)
-  await runNative(sanitizer, {
+  const env = {
     ASAN_OPTIONS: 'detect_leaks=1',
     TSAN_OPTIONS: 'halt_on_error=1',
     UBSAN_OPTIONS: 'print_stacktrace=1',
-  })
+  }
+  showPlanted(sanitizer, env)
+  await runNative(sanitizer, env)
 }
 if (options.addon !== undefined) await runWithAddon(options.addon)
 else if (options.ci) await runWithAddon('asan')

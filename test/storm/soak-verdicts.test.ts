@@ -31,7 +31,14 @@ function run(
     return [seconds, (40 << 20) + other + (kibHourly * 1024 * seconds) / 3600]
   })
   const range = { least: 7, most: 7, times: points.length }
-  const kept = { fds: range, maps: range, mapsGrow: false, rss: line(points), ...but }
+  const kept = {
+    fds: range,
+    maps: range,
+    mapsGrow: false,
+    rss: line(points),
+    own: line(points),
+    ...but,
+  }
   return {
     seconds: minutes * 60,
     messages: minutes * 2e6,

@@ -45,6 +45,8 @@ export type Point = readonly [seconds: number, value: number]
 
 export interface Series {
   readonly rss: Record<Watched, Point[]>
+  /** Of it what is not shared: pages of rings come with each connection, and as it uses them. They end with its mapping. */
+  readonly own: Record<Watched, Point[]>
   /** All descriptors, and mappings of our memory, at moments when as much as ever is connected. */
   readonly fds: Record<Watched, Point[]>
   readonly maps: Record<Watched, Point[]>
@@ -86,6 +88,7 @@ interface Kept {
   /** Whether there were more mappings throughout the second half than ever in the first. */
   readonly mapsGrow: boolean
   readonly rss: Line
+  readonly own: Line
 }
 
 /** What is kept of a run for a verdict over several: one line of a ledger. */
@@ -165,6 +168,7 @@ function kept(series: Series, who: Watched, from: number): Kept {
     maps: range(maps),
     mapsGrow: half > 1 && range(maps.slice(half)).least > range(maps.slice(0, half)).most,
     rss: line(used(series.rss[who])),
+    own: line(used(series.own[who])),
   }
 }
 
@@ -193,6 +197,7 @@ export async function soak(options: SoakOptions): Promise<Soak> {
   const crews = [a, b, m]
   const series: Series = {
     rss: forEach(() => []),
+    own: forEach(() => []),
     fds: forEach(() => []),
     maps: forEach(() => []),
     p50: [],
@@ -220,6 +225,7 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     series.fds[who].push([now(), fds.reduce((sum, [, each]) => sum + each, 0)])
     series.maps[who].push([now(), reading['mapping'] ?? 0])
     series.rss[who].push([now(), rssBytes(pids[who]())])
+    series.own[who].push([now(), rssBytes(pids[who](), true)])
   }
   const tickS = Math.max(1, seconds / 3600) // points enough for any picture
 
@@ -328,12 +334,15 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
         all
           .map(({ [of]: { least, most, times } }) => `${least} to ${most}, ${times} times`)
           .join('; ')
-      const lines = pieces
+      const long = pieces
         .filter(({ seconds }) => seconds >= PIECE_S)
-        .map((piece) => piece.watched[who].rss)
-      const seconds = lines.reduce((total, each) => total + each.seconds, 0)
+        .map((piece) => piece.watched[who])
+      const seconds = long.reduce((total, { own }) => total + own.seconds, 0)
       const enough = seconds >= JUDGED_S[who]
-      const { hourly, error } = slope(enough ? lines : all.map(({ rss }) => rss))
+      const used = enough ? long : all
+      const own = slope(used.map((each) => each.own))
+      const rss = slope(used.map((each) => each.rss))
+      const kib = (bytes: number): string => (bytes / 1024).toFixed(1)
       return [
         {
           what: `${who}: descriptors constant`,
@@ -350,9 +359,9 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
             : all.every(({ mapsGrow }) => !mapsGrow),
         },
         {
-          what: `${who}: RSS grows by 10 KiB an hour at most`,
-          seen: `${(hourly / 1024).toFixed(1)} KiB an hour, standard error ${(error / 1024).toFixed(1)}; ${seconds.toFixed(0)} s of ${JUDGED_S[who]} s in runs of ${PIECE_S} s and more`,
-          held: enough ? hourly <= SLOPE_MAX : undefined,
+          what: `${who}: RSS, rings apart, grows by 10 KiB an hour at most`,
+          seen: `${kib(own.hourly)} KiB an hour, standard error ${kib(own.error)}; with pages of rings ${kib(rss.hourly)}, ${kib(rss.error)}; ${seconds.toFixed(0)} s of ${JUDGED_S[who]} s in runs of ${PIECE_S} s and more`,
+          held: enough ? own.hourly <= SLOPE_MAX : undefined,
         },
       ]
     }),

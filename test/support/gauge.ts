@@ -63,10 +63,12 @@ export function mapped(pid?: number): number[] {
     })
 }
 
-/** Resident memory of this process or another, in bytes. */
-export function rssBytes(pid?: number): number {
-  const kib = /^VmRSS:\s*(\d+) kB/m.exec(readFileSync(path(pid, 'status'), 'utf8'))?.[1]
-  return Number(kib) * 1024
+/** Resident memory of this process or another, in bytes; `own`: without pages that it shares, as those of rings. */
+export function rssBytes(pid?: number, own = false): number {
+  const status = readFileSync(path(pid, 'status'), 'utf8')
+  const bytes = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s*(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
+  return bytes('VmRSS') - (own ? bytes('RssShmem') : 0)
 }
 
 // Of a server's statistics, those that say what is held for somebody.
