@@ -84,8 +84,9 @@ async function build() {
         `${place}/${test}.o: test/native/${test}.cc\n\t@echo "  CXX hostile ${test}"\n\t@$(CXX) ${flags} -O1 -w -c -o $@ $<`,
     ),
     ...mutants.map((mutant) => {
+      const header = mutant.header ? `-include ${placeOf(mutant)}/${mutant.header}.h` : ''
       const [from, to] = [`${placeOf(mutant)}/${mutant.file}`, `${placeOf(mutant)}/${mutant.test}`]
-      return `${from}.o: ${from}.cc\n\t@echo "  CXX hostile mutant ${mutant.name}"\n\t@$(CXX) ${flags} -O2 -w -c -o $@ $<\n${to}: ${place}/${mutant.test}.o ${from}.o ${core}\n\t@$(CXX) -pthread -o $@ $^`
+      return `${from}.o: ${from}.cc\n\t@echo "  CXX hostile mutant ${mutant.name}"\n\t@$(CXX) ${flags} ${header} -O2 -w -c -o $@ $<\n${to}: ${place}/${mutant.test}.o ${from}.o ${core}\n\t@$(CXX) -pthread -o $@ $^`
     }),
     ...[...tests, ...mutants.map(({ name, file }) => `${name}/${file}`)].map(
       (name) => `-include ${place}/${name}.d`,

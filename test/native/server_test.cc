@@ -729,6 +729,96 @@ TEST("rings and messages beyond a uid's bytes are refused") {
   CHECK(Eventually([&] { return two.Connect(server.name) == COROIPC_OK; }));
 }
 
+// What an account holds cannot be asked: it shows in how many fit beside it.
+TEST("what a uid is charged for is given back, however its connections end") {
+  Server server;
+  server.options.request_ring_bytes = server.options.response_ring_bytes = 4096;
+  server.options.dispatch_ring_bytes = 4096;
+  server.options.bytes_per_uid = 32 * 4 * 4096;
+  server.Start();
+  const auto empty = [&] {
+    const coroipc_stats stats = server.Stats();
+    return stats.connections == 0 && stats.handshakes_pending == 0;
+  };
+  const auto fit = [&] {
+    CHECK(Eventually(empty));
+    std::vector<std::unique_ptr<Client>> clients;
+    coroipc_status status = COROIPC_OK;
+    while (status == COROIPC_OK && clients.size() < 64) {
+      clients.push_back(std::make_unique<Client>());
+      status = clients.back()->Connect(server.name);
+    }
+    CHECK_EQ(status, COROIPC_LIMIT);
+    return clients.size() - 1;
+  };
+  CHECK_EQ(fit(), 32u);
+  const std::vector<uint8_t> large(60000);
+  const iovec part = Part(large.data(), large.size());
+  const uint32_t many = 500;
+  const iovec count = Part(&many, sizeof many);
+  uint32_t correlation = 0;
+  using End = std::function<void(Client&)>;
+  const std::pair<const char*, End> ends[] = {
+      {"at rest", [](Client& client) { CHECK(client.Echo()); }},
+      {"with a segment", [](Client& client) { CHECK(client.Echo(60000)); }},
+      {"with dispatches that nobody reads",
+       [&](Client& client) {
+         CHECK_EQ(coroipcc_send(client.connection, kDispatches, &count, 1), COROIPC_OK);
+         CHECK(client.Echo());
+       }},
+      {"with large messages on their way",
+       [&](Client& client) {
+         for (int i = 0; i < 3; ++i)
+           CHECK_EQ(coroipcc_send(client.connection, kSilent, &part, 1), COROIPC_OK);
+       }},
+      {"with a large request that is not answered",
+       [&](Client& client) {
+         CHECK_EQ(coroipcc_request_send(client.connection, kSilent, &part, 1, 0, &correlation),
+                  COROIPC_OK);
+       }},
+      {"with an answer that is read in place",
+       [&](Client& client) {
+         coroipcc_response response;
+         CHECK_EQ(coroipcc_request_in_place(client.connection, kEcho, &part, 1, -1, &response),
+                  COROIPC_OK);
+       }},
+      {"thrown out",
+       [&](Client& client) {
+         server.last = nullptr;
+         Client other;
+         CHECK_EQ(other.Connect(server.name), COROIPC_OK);
+         CHECK(Eventually([&] { return server.last != nullptr; }));
+         CHECK_EQ(coroipcs_disconnect(server.last, COROIPC_DENIED), COROIPC_OK);
+         CHECK(client.Echo());
+       }},
+      {"of a service that is not there",
+       [&](Client&) {
+         Client other;
+         other.options.service = 99;
+         CHECK_EQ(other.Connect(server.name), COROIPC_NO_SERVICE);
+       }},
+      {"after a lie",
+       [&](Client&) {
+         RawClient liar;
+         REQUIRE(liar.Connect(server.name) == COROIPC_OK);
+         coroipc::StoreSeqCst(liar.control->ring[0].write_position, 0x12345678u);
+         liar.Bell();
+         CHECK(HungUp(liar.socket, kPatienceMs));
+       }},
+  };
+  for (const auto& [what, end] : ends) {
+    CHECK(Eventually(empty));
+    for (int round = 0; round < 8; ++round) {
+      Client client;
+      REQUIRE(client.Connect(server.name) == COROIPC_OK);
+      end(client);
+    }
+    const size_t fits = fit();
+    if (fits != 32) printf("# connections that ended %s\n", what);
+    CHECK_EQ(fits, 32u);
+  }
+}
+
 TEST("with 'prefault' all pages of a connection are there before its first message") {
   for (const int prefault : {0, 1}) {
     Server server;
