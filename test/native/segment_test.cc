@@ -12,6 +12,7 @@
 
 #include <fstream>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "check.h"
@@ -229,6 +230,25 @@ TEST("a segment that cannot be sealed, or not be kept from children, is not made
       CHECK_EQ(coroipc_errno(), EPERM);
       CHECK_STR_EQ(coroipc_syscall(), seals ? "fcntl" : "madvise");
       CHECK(!segment.mapped() && !fd.valid());
+      CHECK_EQ(Mappings(), before);
+    }));
+  }
+}
+
+TEST("memory of which the kernel will not say what it is, is not mapped") {
+  for (const auto& [call, when, value] :
+       std::initializer_list<std::tuple<long, DenyWhen, uint32_t>>{
+           {SYS_fcntl, DenyWhen::kEqual, F_GET_SEALS},
+           {SYS_fcntl, DenyWhen::kEqual, F_GETFL},
+           {SYS_fstatfs, DenyWhen::kAlways, 0}}) {
+    CHECK(InChild([call = call, when = when, value = value] {
+      Segment made, mapped;
+      Fd fd;
+      REQUIRE(Segment::Create(kBytes, false, &made, &fd) == COROIPC_OK);
+      const int before = Mappings();
+      REQUIRE(Deny(call, EPERM, when, 1, value));
+      CHECK_EQ(Segment::Map(fd.get(), kBytes, &mapped), COROIPC_PROTOCOL);
+      CHECK(!mapped.mapped());
       CHECK_EQ(Mappings(), before);
     }));
   }

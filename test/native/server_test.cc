@@ -781,9 +781,13 @@ TEST("what a uid is charged for is given back, however its connections end") {
          coroipcc_response response;
          CHECK_EQ(coroipcc_request_in_place(client.connection, kEcho, &part, 1, -1, &response),
                   COROIPC_OK);
+         coroipcc_connection* const connection = client.connection;
+         client.Close();
+         CHECK_EQ(coroipcc_response_release(connection), COROIPC_OK);
        }},
       {"thrown out",
        [&](Client& client) {
+         CHECK(client.Echo());  // its own `connected` has been called
          server.last = nullptr;
          Client other;
          CHECK_EQ(other.Connect(server.name), COROIPC_OK);

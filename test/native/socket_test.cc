@@ -816,6 +816,76 @@ TEST("an adopted socket serves, has its name, closes on exec, and its path stays
 
 // -- accepting and connecting ---------------------------------------------------------------------
 
+// A socket that listens at `path`, or at a name that the kernel chooses.
+int ListeningAt(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+  const auto bytes = static_cast<socklen_t>(
+      path.empty() ? sizeof address.sun_family : offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), bytes) != 0 || listen(fd, 1) != 0)
+    abort();
+  return fd;
+}
+
+TEST("a call that fails when a socket is inherited is said, and neither it nor the lock is kept") {
+  const struct {
+    long call;
+    DenyWhen when;
+    uint32_t argument, value;
+  } cases[] = {{SYS_fcntl, DenyWhen::kEqual, 1, F_SETFD},
+               {SYS_fcntl, DenyWhen::kEqual, 1, F_GETFL},
+               {SYS_fcntl, DenyWhen::kEqual, 1, F_SETFL},
+               {SYS_listen, DenyWhen::kAlways, 0, 0},
+               {SYS_getsockname, DenyWhen::kAlways, 0, 0}};
+  constexpr int kNoFilters = 255;
+  for (const auto& each : cases) {
+    for (const bool locked : {false, true}) {
+      const pid_t child = fork();
+      if (child == 0) {
+        const int fd = ListeningAt(""), lock = locked ? open("/dev/null", O_RDONLY) : -1;
+        if (!Deny(each.call, EPERM, each.when, each.argument, each.value)) _exit(kNoFilters);
+        Listener listener;
+        CHECK_EQ(listener.Inherit(fd, lock), COROIPC_SYSTEM);
+        CHECK_EQ(coroipc_errno(), EPERM);
+        CHECK_EQ(listener.fd(), -1);
+        struct stat file;
+        CHECK(fstat(fd, &file) != 0 && errno == EBADF);
+        if (locked) CHECK(fstat(lock, &file) != 0 && errno == EBADF);
+        _exit(check_failures == 0 ? 0 : 1);
+      }
+      int status = 0;
+      waitpid(child, &status, 0);
+      if (WIFEXITED(status) && WEXITSTATUS(status) == kNoFilters) SKIP("no seccomp filters here");
+      CHECK_EQ(status, 0);
+    }
+  }
+}
+
+TEST("an inherited path is ours only with its lock, and only while it is a socket") {
+  Place place;
+  const std::string path = place("name");
+  enum What { kSocket, kGone, kFile, kNoPath };
+  for (const What what : {kSocket, kGone, kFile, kNoPath}) {
+    for (const bool locked : {false, true}) {
+      const int fd = ListeningAt(what == kNoPath ? "" : path);
+      const int lock = locked ? open("/dev/null", O_RDONLY) : -1;
+      if (what == kGone || what == kFile) unlink(path.c_str());
+      if (what == kFile) close(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
+      Listener listener;
+      CHECK_EQ(listener.Inherit(fd, lock), COROIPC_OK);
+      CHECK_EQ(listener.fd(), fd);
+      CHECK_EQ(listener.lock(), locked && what == kSocket ? lock : -1);
+      listener.Close();
+      struct stat file;
+      const bool there = lstat(path.c_str(), &file) == 0;
+      CHECK_EQ(there, what == kFile || (what == kSocket && !locked));
+      unlink(path.c_str());
+    }
+  }
+}
+
 TEST("nobody waits: AGAIN; a client that has gone is accepted and found dead") {
   Listener listener;
   const Address address = Abstract();

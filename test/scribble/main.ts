@@ -7,8 +7,9 @@
 //                             an hour can be made of pieces
 //     --seed N                or COROIPC_SEED
 //
-// The verdict: no wrong answer, nothing left, p99 at most twice what it is beside the burner.
-import { appendFileSync, existsSync, readFileSync } from 'node:fs'
+// The verdict: no wrong answer, nothing left, p99 at most twice what it is beside the burner, of calls and of the time in them.
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 import { runtimeDirectory } from '../support/runtime.js'
 import { type Role, Scene } from './scene.js'
@@ -33,8 +34,11 @@ const turns: Turn[] =
     ? readFileSync(options.ledger, 'utf8')
         .trim()
         .split('\n')
+        .filter(Boolean)
         .map((line) => JSON.parse(line) as Turn)
     : []
+
+if (options.ledger !== undefined) mkdirSync(dirname(options.ledger), { recursive: true })
 
 function writeDown(turn: Turn): void {
   turns.push(turn)

@@ -51,10 +51,10 @@ for (const [mutant, told] of [
       const seen = await scene.slice(manner, 2, seed)
       turns.push(turnOf('client', seed, seen, mutant === 'keeps' ? await scene.left() : ''))
     }
-    const { well, ratio, lines } = verdict('client', turns)
+    const { well, ratioOfTime, lines } = verdict('client', turns)
     t.notOk(well, lines.join('\n'))
     t.match(lines.join('\n'), told)
-    if (mutant === 'slows') t.ok(ratio > 2, `${ratio}`)
+    if (mutant === 'slows') t.ok(ratioOfTime > 2, `${ratioOfTime}`)
   })
 
 t.test('turns of several runs add up', async (t) => {
@@ -91,4 +91,7 @@ t.test('distributions add up', async (t) => {
   t.equal(all.quantile(0.5), 1024)
   t.equal(all.quantile(0.99), 1024)
   t.equal(all.quantile(1), 2 ** 20)
+  // 199 calls of a ms and one of a second: it is most of the time.
+  t.equal(all.quantileOfTime(0.15), 1024)
+  t.equal(all.quantileOfTime(0.5), 2 ** 20)
 })

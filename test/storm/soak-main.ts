@@ -68,7 +68,7 @@ console.log(about.at(-1))
 let { verdicts } = done
 if (values.ledger !== undefined) {
   const ledger = resolve(values.ledger)
-  const before = existsSync(ledger) ? readFileSync(ledger, 'utf8').trim().split('\n') : []
+  const before = existsSync(ledger) ? readFileSync(ledger, 'utf8').split('\n').filter(Boolean) : []
   mkdirSync(dirname(ledger), { recursive: true })
   appendFileSync(ledger, `${JSON.stringify({ about: about.join('; '), ...piece })}\n`)
   const pieces = [...before.map((text) => JSON.parse(text) as Piece), piece]
