@@ -1,5 +1,5 @@
 // What a process passes on to programs that it starts, and which clock both sides live by.
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
@@ -66,6 +66,13 @@ t.test(
     const name = freshName()
     await using server = await Peer.open({ env })
     await using client = await Peer.open({ env })
+    // libfaketime's own, which it leaves when its process does not end by itself.
+    const pids = [server.pid, client.pid]
+    t.teardown(() =>
+      pids
+        .flatMap((pid) => [`faketime_shm_${pid}`, `sem.faketime_sem_${pid}`])
+        .forEach((left) => rmSync(join('/dev/shm', left), { force: true })),
+    )
     await server.run(async ({ ipcs, wait, state }, name) => {
       state.server = new ipcs.Server()
       state.server.addService({
