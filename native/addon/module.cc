@@ -5,6 +5,7 @@
 #include <coroipc/coroipcc.h>
 #include <coroipc/types.h>
 #include <napi.h>
+#include <poll.h>
 
 #include <vector>
 
@@ -38,13 +39,20 @@ napi_value FeatureTry(napi_env env, napi_callback_info info) {
   return arguments.Return(coroipc_feature_try(static_cast<coroipc_feature>(arguments.Int(0))));
 }
 
+napi_value HungUp(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  struct pollfd fd = {arguments.Int(0), 0, 0};  // errors are told unasked
+  return arguments.Return(::poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP)) != 0 ? 1 : 0);
+}
+
 napi_value Init(napi_env env, napi_value exports) {
   Environment* environment = Environment::Create(env);
   if (environment == nullptr) return nullptr;
   std::vector<Native> natives = {{"lastError", LastError},
                                  {"peerVersion", PeerVersion},
                                  {"statusToCsError", StatusToCsError},
-                                 {"featureTry", FeatureTry}};
+                                 {"featureTry", FeatureTry},
+                                 {"hungUp", HungUp}};
   AddLoopNatives(natives);
   AddServerNatives(natives);
   AddClientNatives(natives);

@@ -227,6 +227,8 @@ export interface Addon {
   statusToCsError(status: number): number
   /** Tries a feature of the kernel (`featureCodes`): 0, or the errno that it failed with. */
   featureTry(feature: number): number
+  /** Whether the other end of a pipe or socket is closed: 1 or 0. Streams learn that only by reading or writing. */
+  hungUp(fd: number): number
 
   // -- any loop ----------------------------------------------------------------------------------
   setSlab(loop: number, slab: ArrayBuffer): void

@@ -1,7 +1,9 @@
 // `coroipc listen` and `coroipc hz`: what they show, and how they end.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import t from 'tap'
-import { command, coroipc, newName, serve, values } from './cli.js'
+import { bin, command, coroipc, newName, serve, values } from './cli.js'
+import { serveInspected } from './inspected.js'
 
 const name = newName()
 const server = await serve(name, true)
@@ -47,6 +49,29 @@ t.test('a reader that goes away is no failure', async (t) => {
   })
   t.match(stdout, /tick.*\n0\n$/)
   t.equal(stderr, '')
+})
+
+t.test('so it is when there is nothing more to write, by a pipe and by a socket', async (t) => {
+  const quiet = newName()
+  await using _ = await serveInspected(quiet)
+  for (const [reader, ...args] of [
+    ['head -n 1', 'listen', name, '7', '--id', '1'], // one dispatch, when it connects
+    ['head -n 1', 'record', quiet, '--output', '-'], // what stands before the messages, of which there are none
+    ['true', 'top', quiet, '--json', '--interval', '3600'],
+  ]) {
+    const script = `timeout 60 "$@" | ${reader} >/dev/null; echo "\${PIPESTATUS[0]}"`
+    const { stdout } = spawnSync('bash', ['-c', script, 'bash', ...command, ...args], {
+      encoding: 'utf8',
+    })
+    t.equal(stdout, '0\n', args.join(' '))
+  }
+  // Node.js gives its children sockets.
+  const child = spawn(process.execPath, [bin, 'listen', name, '7', '--id', '1'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 60_000,
+  })
+  child.stdout.once('data', () => child.stdout.destroy())
+  t.strictSame(await once(child, 'exit'), [0, null])
 })
 
 t.test('rates of dispatches, and of calls in each way of asking', async (t) => {

@@ -2,6 +2,7 @@
 import type { Connection, ConnectOptions } from '@coroipc/ipcc'
 import { Exit } from './command.js'
 import { CommandError } from './errors.js'
+import { watchReader } from './reader.js'
 
 /**
  * Connects; what the command waits for is bounded by the same time. The library is loaded here and not before: help and
@@ -24,14 +25,19 @@ export async function connectTo(
 /**
  * Aborted by Ctrl-C and by SIGTERM: the command ends in order, and what it has to say is still said. Either of them a second
  * time ends it at once.
+ *
+ * @param toStdout what it does is seen on stdout and nowhere else: aborted as well when stdout is a pipe that nobody reads any
+ *   more, as after `| head -1`
  */
-export function interruption(): AbortSignal {
+export function interruption(toStdout: boolean): AbortSignal {
   const controller = new AbortController()
   const signals = ['SIGINT', 'SIGTERM'] as const
   const stop = (): void => {
+    unwatch()
     for (const signal of signals) process.off(signal, stop)
     controller.abort()
   }
+  const unwatch = toStdout ? watchReader(stop) : () => {}
   for (const signal of signals) process.on(signal, stop)
   return controller.signal
 }

@@ -152,7 +152,7 @@ Examples:
       values,
     )
     const id = idText === undefined ? undefined : findRequest(idText, description).id
-    const interrupted = interruption()
+    const interrupted = interruption(true)
     const stop = new AbortController()
     const signal = AbortSignal.any([interrupted, stop.signal])
     await using connection = await connectTo(name, service, timeoutMs, {

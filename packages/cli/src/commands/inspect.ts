@@ -28,7 +28,7 @@ Examples:
     const port = integerOption(values, 'port', 0, 65535) ?? 0
     const intervalMs = integerOption(values, 'interval', 50, 3_600_000) ?? 1000
     const choice = inspectorChoice(values)
-    const signal = interruption()
+    const signal = interruption(false)
     // Whether it can be asked at all is said here, not on the page.
     const inspector = await Inspector.open(name, choice)
     await inspector.close()

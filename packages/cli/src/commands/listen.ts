@@ -80,7 +80,7 @@ Examples:
       known.set(id, found)
       return found
     }
-    const signal = interruption()
+    const signal = interruption(true)
     await using connection = await connectTo(name, service, timeoutMs, { signal })
     const over = ended(connection)
     const read = readerOf(connection, values, output)

@@ -148,7 +148,7 @@ Examples:
     const most = integerOption(values, 'count', 1, 1e12) ?? Infinity
     const payloadBytes = integerOption(values, 'payload-bytes', 0, 1 << 30)
     const word = textOption(values, 'connection')
-    const stop = interruption()
+    const stop = interruption(file === '-')
 
     await using inspector = await Inspector.open(name, inspectorChoice(values), {
       dispatchRingBytes: RING_BYTES,
@@ -197,6 +197,7 @@ Examples:
       )
     }
     stop.addEventListener('abort', finish)
+    if (stop.aborted) finish() // before there was anything to finish
     const timer = seconds === undefined ? undefined : setTimeout(finish, seconds * 1000)
     try {
       for await (const { id, payload } of messages) {

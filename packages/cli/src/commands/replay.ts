@@ -102,7 +102,7 @@ Examples:
       speed,
       window,
       service,
-      signal: interruption(),
+      signal: interruption(false),
       connect: (to) => connectTo(name, to, timeoutMs),
       onDifference: compare
         ? (found) => {

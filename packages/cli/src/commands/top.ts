@@ -220,7 +220,7 @@ Examples:
       reverse: flag(values, 'reverse'),
       all: flag(values, 'all'),
     }
-    const signal = interruption()
+    const signal = interruption(true)
     await using inspector = await Inspector.open(name, inspectorChoice(values))
     const gone = ended(inspector.connection).then((reason) => {
       throw serverGone(name, reason)
