@@ -46,7 +46,13 @@ export async function serveInspected(name: string, step = 1): Promise<Peer> {
           4: () => undefined,
         },
       })
-      server.addService({ id: 9, handlers: { 0: (request) => request.payload } })
+      server.addService({
+        id: 9,
+        handlers: {
+          0: (request) => request.payload,
+          1: () => new Promise((resolve) => setTimeout(resolve, 50, '')),
+        },
+      })
       await server.listen(name)
       state.server = server
     },
@@ -75,15 +81,35 @@ export async function burden(name: string, service: number, each: number): Promi
   return peer
 }
 
-/** One whose inspection lies: `text` stands wherever a text or a number may, or it is no JSON, or its list has no end. */
+/** A client whose process computes half of the time, and which has four calls that wait on their way at any moment. */
+export async function idleCalls(name: string): Promise<Peer> {
+  const peer = await Peer.open()
+  await peer.run(async ({ ipcc, state }, name) => {
+    const connection = await ipcc.connect(name, { service: 9 })
+    state.connection = connection
+    const again = (): void => void connection.request(1, '').then(again, () => {})
+    for (let lane = 0; lane < 4; lane++) again()
+    setInterval(() => {
+      const end = performance.now() + 20
+      while (performance.now() < end);
+    }, 40)
+  }, name)
+  return peer
+}
+
+/**
+ * One whose inspection lies: `text` stands wherever a text or a number may, as a number with 'number'; or it is no JSON, or its
+ * list has no end.
+ */
 export async function serveLies(
   name: string,
-  lie: 'text' | 'no json' | 'no end',
-  text = '',
+  lie: 'text' | 'number' | 'no json' | 'no end',
+  said = '',
 ): Promise<Peer> {
   const peer = await Peer.open()
   await peer.run(
-    async ({ ipcs }, name, lie, text) => {
+    async ({ ipcs }, name, lie, said) => {
+      const text = lie === 'number' ? Number(said) : said
       const { requests } = ipcs.inspection
       const server = new ipcs.Server()
       const ring = { bytes: text, used: text }
@@ -137,7 +163,7 @@ export async function serveLies(
         handlers: new Map(
           answers.map(([id, answer]) => [
             id,
-            () => (lie === 'no json' ? text : JSON.stringify(answer)),
+            () => (lie === 'no json' ? said : JSON.stringify(answer)),
           ]),
         ),
       })
@@ -145,7 +171,7 @@ export async function serveLies(
     },
     name,
     lie,
-    text,
+    said,
   )
   return peer
 }

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { noTerminal, Terminal } from '../support/terminal.js'
 import { coroipc, command, newName, values } from './cli.js'
-import { burden, serveInspected } from './inspected.js'
+import { burden, idleCalls, serveInspected, serveLies } from './inspected.js'
 
 const name = newName()
 const server = await serveInspected(name)
@@ -47,6 +47,49 @@ t.test('one line for each look, for machines', async (t) => {
     t.ok((services.find(({ id }) => id === 7)?.rates.calls ?? 0) > 0)
     t.ok(connections.every(({ latency }) => latency.p99 >= 0))
   }
+})
+
+t.test('what each connection takes: CPU of its client, time of its calls', async (t) => {
+  interface Taken {
+    readonly pid: number
+    readonly program?: string
+    readonly clientCpuPercent?: number
+    readonly latency: { readonly busyPercent: number }
+  }
+  const takenBy = async (pid: number, ...args: string[]): Promise<Taken> => {
+    const { stdout } = await coroipc(['top', name, '--json', '-n', '1', '-i', '1', ...args])
+    const [look] = values(stdout) as unknown as { connections: Taken[] }[]
+    const found = look?.connections.find((each) => each.pid === pid)
+    if (found === undefined) throw new Error(`no connection of ${pid} in: ${stdout}`)
+    return found
+  }
+  const idle = await idleCalls(name)
+  const [computes, rests] = [await takenBy(idle.pid), await takenBy(calm.pid)]
+  t.ok((computes.clientCpuPercent ?? 0) > (rests.clientCpuPercent ?? Infinity))
+  // Four calls in work at a time are 400; the client may be late to ask again.
+  t.ok(computes.latency.busyPercent > 100, `${computes.latency.busyPercent}`)
+  t.ok(computes.latency.busyPercent < 500, `${computes.latency.busyPercent}`)
+  t.ok(rests.latency.busyPercent > 0 && rests.latency.busyPercent < 100)
+
+  const pidsOf = async (sort: string): Promise<number[]> => {
+    const { stdout } = await coroipc(['top', name, '--sort', sort])
+    return [...stdout.matchAll(/^[0-9a-f]{8} +(\d+) /gm)].map(([, pid]) => Number(pid))
+  }
+  t.equal((await pidsOf('cpu'))[0], idle.pid)
+  t.equal((await pidsOf('busy'))[0], idle.pid)
+  await idle.end()
+})
+
+t.test('pids of a server that is not where it says are looked up nowhere', async (t) => {
+  // As from inside of a container: its pids are other processes here.
+  const other = newName()
+  await using _ = await serveLies(other, 'number', `${process.pid}`)
+  const { code, stdout } = await coroipc(['top', other, '--json', '-n', '1', '-i', '0.1'])
+  t.equal(code, 0)
+  const [look] = values(stdout) as unknown as { connections: object[] }[]
+  t.match(look?.connections, [{ pid: process.pid }])
+  t.notOk('program' in (look?.connections[0] ?? {}))
+  t.notOk('clientCpuPercent' in (look?.connections[0] ?? {}))
 })
 
 t.test('interrupted, it ends in order', async (t) => {

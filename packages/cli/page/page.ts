@@ -345,6 +345,8 @@ const latencyOf =
     latency === undefined ? -1 : (pick(latency) ?? -1)
 const known = (value: number): string => (value < 0 ? '–' : duration(value))
 
+const shareOf = (value: number): string => (value < 0 ? '–' : share(value))
+
 const columns: readonly Column<Connection>[] = [
   { title: '#', sort: ({ number }) => number, show: String },
   { title: 'service', sort: ({ service }) => service, show: String },
@@ -358,6 +360,7 @@ const columns: readonly Column<Connection>[] = [
   { title: 'out/s', sort: ({ rates }) => rates.bytesSent, show: bytes },
   { title: 'mean', sort: latencyOf(({ mean }) => mean), show: known },
   { title: 'p99', sort: latencyOf(({ p99 }) => p99), show: known },
+  { title: 'busy', sort: latencyOf(({ busyPercent }) => busyPercent), show: shareOf },
   { title: 'in flight', sort: ({ inFlight }) => inFlight },
   { title: 'backlog', sort: ({ backlogMessages }) => backlogMessages },
   {
@@ -367,6 +370,7 @@ const columns: readonly Column<Connection>[] = [
     mark: ({ flowControl }) => flowControl !== 0,
   },
   { title: 'rings', sort: ({ rings }) => Math.max(...fills(rings)), show: share },
+  { title: 'client CPU', sort: ({ clientCpuPercent }) => clientCpuPercent ?? -1, show: shareOf },
 ]
 
 const table = new SortedTable<Connection>(

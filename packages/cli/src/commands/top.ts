@@ -29,7 +29,9 @@ const keysHelp = [
   'CALLS/S  requests and sends of the last interval; DISP/S dispatches; bytes of payloads',
   'MEAN     receive to answer, of the last interval; P50 and P99 since the server began',
   'FLIGHT   requests without an answer; BACKLOG dispatches that wait for room; FLOW on: they wait now',
+  'BUSY %   receive to answer of all its calls together, in percent of the last interval',
   'RINGS %  how full the request, the response and the dispatch ring are at this moment',
+  "CPU %    of the client's process, all its connections together; the server's is above",
 ]
 
 /** The screen of a terminal, until `q`. */

@@ -10,7 +10,7 @@ import type {
   Stats,
 } from '@coroipc/ipcs'
 import type { Inspector } from '../inspector.js'
-import { programOf } from '../servers.js'
+import { ClientProcesses } from './processes.js'
 
 /** A second's worth. */
 export interface Rates {
@@ -30,6 +30,11 @@ export interface Times {
   /** Since the server began, or last cleared it. */
   readonly p50: number
   readonly p99: number
+  /**
+   * The times from receive to answer of all calls since the last look, in percent of the time between: a hundred times the
+   * calls that were in work on average, and where handlers wait for nothing the most that these can have taken of a CPU.
+   */
+  readonly busyPercent: number
 }
 
 export interface Activity {
@@ -58,6 +63,8 @@ export interface ConnectionActivity extends Activity {
   readonly pid: number
   readonly uid: number
   readonly program: string | undefined
+  /** Of the process that connected, all of its threads and connections; of one CPU. Unknown in its first look. */
+  readonly clientCpuPercent: number | undefined
   readonly ageMs: number
   readonly rings: InspectedConnection['rings']
 }
@@ -68,7 +75,7 @@ export interface Snapshot extends Activity {
   /** Between the two looks. */
   readonly seconds: number
   readonly server: InspectedServer
-  /** Of one CPU, in percent; more than 100 with several threads. */
+  /** Of the server's process; of one CPU, in percent: more than 100 with several threads. */
   readonly cpuPercent: number
   readonly services: readonly ServiceActivity[]
   readonly connections: readonly ConnectionActivity[]
@@ -112,12 +119,18 @@ function ratesOf(now: Partial<Stats>, before: Partial<Stats> | undefined, second
 function timesOf(
   now: (Counted['latency'] & { readonly p50: number; readonly p99: number }) | undefined,
   before: Counted['latency'],
+  seconds: number,
 ): Times | undefined {
   if (now === undefined) return undefined
   const from = before !== undefined && before.count <= now.count ? before : { count: 0, mean: 0 }
   const calls = now.count - from.count
-  const mean = calls === 0 ? undefined : (now.mean * now.count - from.mean * from.count) / calls
-  return { mean, p50: now.p50, p99: now.p99 }
+  const all_us = now.mean * now.count - from.mean * from.count
+  return {
+    mean: calls === 0 ? undefined : all_us / calls,
+    p50: now.p50,
+    p99: now.p99,
+    busyPercent: seconds > 0 ? Math.max(all_us, 0) / 1e4 / seconds : 0,
+  }
 }
 
 const gauges = (stats: Partial<Stats>): Omit<Activity, 'rates' | 'latency'> => ({
@@ -152,8 +165,7 @@ export const fillPercent = ({ bytes, used }: InspectedRing): number =>
 /** Looks at a server again and again. */
 export class Watch {
   readonly #inspector: Inspector
-  /** Programs of pids: asked once, a process rarely becomes another one. */
-  readonly #programs = new Map<number, string | undefined>()
+  readonly #processes = new ClientProcesses()
   #before: Look | undefined
 
   readonly #latencyBounds: readonly number[] | undefined
@@ -183,6 +195,9 @@ export class Watch {
     const seconds = (server.nowMs - (before?.server.nowMs ?? server.nowMs - server.uptimeMs)) / 1000
     const cpu = server.cpu.user + server.cpu.system
     const cpuBefore = before === undefined ? 0 : before.server.cpu.user + before.server.cpu.system
+    // A server of another pid namespace, as in a container, tells pids that are other processes here.
+    const samePids = this.#inspector.connection.server.pid === server.pid
+    const processOf = this.#processes.look(samePids ? now.connections.map(({ pid }) => pid) : [])
     const earlier = new Map((before?.connections ?? []).map((each) => [each.id, each]))
     return {
       time: new Date().toISOString(),
@@ -190,7 +205,7 @@ export class Watch {
       server,
       cpuPercent: seconds > 0 ? (cpu - cpuBefore) / 1e4 / seconds : 0,
       rates: ratesOf(server.stats, before?.server.stats, seconds),
-      latency: timesOf(server.latency, before?.server.latency),
+      latency: timesOf(server.latency, before?.server.latency, seconds),
       ...gauges(server.stats),
       services: now.services.map(({ id, name, inspection, connections }) => {
         const total = now.totals.get(id) ?? {}
@@ -207,6 +222,8 @@ export class Watch {
       connections: now.connections.map((each) => {
         const { id, number, service, pid, uid, ageMs, rings, stats, latency } = each
         const last = earlier.get(id)
+        const elapsed = last === undefined ? ageMs / 1000 : seconds
+        const { program, cpuPercent } = processOf(pid)
         return {
           id,
           number,
@@ -214,19 +231,15 @@ export class Watch {
           inspection: each.inspection === true,
           pid,
           uid,
-          program: this.#program(pid),
+          program,
+          clientCpuPercent: cpuPercent,
           ageMs,
           rings,
-          rates: ratesOf(stats, last?.stats, last === undefined ? ageMs / 1000 : seconds),
-          latency: timesOf(latency, last?.latency),
+          rates: ratesOf(stats, last?.stats, elapsed),
+          latency: timesOf(latency, last?.latency, elapsed),
           ...gauges(stats),
         }
       }),
     }
-  }
-
-  #program(pid: number): string | undefined {
-    if (!this.#programs.has(pid)) this.#programs.set(pid, programOf(pid))
-    return this.#programs.get(pid)
   }
 }

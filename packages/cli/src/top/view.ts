@@ -26,9 +26,11 @@ export type SortName =
   | 'bytes'
   | 'mean'
   | 'p99'
+  | 'busy'
   | 'flight'
   | 'backlog'
   | 'rings'
+  | 'cpu'
   | 'service'
   | 'pid'
 
@@ -39,9 +41,11 @@ const sortings: Readonly<Record<SortName, Sorting>> = {
   bytes: { title: 'IN+OUT/S', by: ({ rates }) => rates.bytesReceived + rates.bytesSent },
   mean: { title: 'MEAN', by: ({ latency }) => latency?.mean ?? 0 },
   p99: { title: 'P99', by: ({ latency }) => latency?.p99 ?? 0 },
+  busy: { title: 'BUSY %', by: ({ latency }) => latency?.busyPercent ?? 0 },
   flight: { title: 'FLIGHT', by: ({ inFlight }) => inFlight },
   backlog: { title: 'BACKLOG', by: ({ backlogBytes }) => backlogBytes },
   rings: { title: 'RINGS %', by: fullest },
+  cpu: { title: 'CPU %', by: ({ clientCpuPercent }) => clientCpuPercent ?? 0 },
   service: { title: 'SERVICE', by: ({ service }) => service },
   pid: { title: 'PID', by: ({ pid }) => pid },
 }
@@ -69,6 +73,9 @@ export function sorted(
 const right = (title: string): Column => ({ title, align: 'right' })
 
 const us = (time: number | undefined): string => (time === undefined ? '-' : durationText(time))
+
+const percentText = (percent: number | undefined): string =>
+  percent === undefined ? '-' : percent.toFixed(percent < 10 ? 1 : 0)
 
 const rateText = (rate: number): string => (rate > 0 && rate < 10 ? rate.toFixed(1) : count(rate))
 
@@ -103,7 +110,7 @@ function headLines(name: string, snapshot: Snapshot, output: Output): string[] {
     `wake-ups ${rateText(rates.doorbells)}/s`,
   ]
   const state = [
-    `cpu ${cpuPercent.toFixed(cpuPercent < 10 ? 1 : 0)} %`,
+    `cpu ${percentText(cpuPercent)} %`,
     `memory ${bytesText(memory.rssBytes)}`,
     `connections ${count(stats.connections)} of ${count(server.limits.connections)}`,
     `refused ${count(stats.connectionsRefused)}`,
@@ -170,10 +177,12 @@ function connectionLines(
     right(marked('mean')),
     right('P50'),
     right(marked('p99')),
+    right(marked('busy')),
     right(marked('flight')),
     right(marked('backlog')),
     { title: 'FLOW' },
     right(marked('rings')),
+    right(marked('cpu')),
     right('AGE'),
   ]
   const rows = sorted(connections, choice).map((each) => {
@@ -189,10 +198,12 @@ function connectionLines(
       us(latency?.mean),
       us(latency?.p50),
       us(latency?.p99),
+      percentText(latency?.busyPercent),
       count(each.inFlight),
       backlogText(each),
       each.flowControl === 0 ? '-' : output.style('yellow', 'on'),
       [rings.request, rings.response, rings.dispatch].map(fillPercent).join('/'),
+      percentText(each.clientCpuPercent),
       spanText(each.ageMs),
     ]
   })
