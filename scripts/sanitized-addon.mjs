@@ -77,6 +77,11 @@ export class SanitizedAddon {
     }
   }
 
+  /** What stands for "nothing was found", of a kind that looks for something; of a copying one, that it does copy. */
+  get verdict() {
+    return this.#sanitizes ? 'no memory error, no leak' : 'no external buffers'
+  }
+
   clear() {
     rmSync(this.#reports, { recursive: true, force: true })
     mkdirSync(this.#reports, { recursive: true })
@@ -85,6 +90,7 @@ export class SanitizedAddon {
   /** What was found since `clear`: one text for each memory error or leak of ours, the same one only once. */
   findings() {
     const found = new Map()
+    if (!this.#sanitizes) return this.#allowsExternalBuffers() ? ['it is like any other'] : []
     for (const name of readdirSync(this.#reports)) {
       const said = readFileSync(join(this.#reports, name), 'utf8')
       const leaks = said.split(/^(?=(?:Direct|Indirect) leak of )/m)
@@ -117,6 +123,13 @@ export class SanitizedAddon {
     )
     this.clear()
     return seen
+  }
+
+  /** Tests of what is shared are skipped where nothing is, and say nothing of an addon that was built wrong. */
+  #allowsExternalBuffers() {
+    const ask = `process.stdout.write(String(require('${this.#place}/coroipc.node').externalBuffers))`
+    const env = { ...process.env, ...this.environment() }
+    return spawnSync(process.execPath, ['-e', ask], { env, encoding: 'utf8' }).stdout !== 'false'
   }
 
   get plants() {

@@ -10,7 +10,7 @@
 //   npm test -- --addon=asan ipcs/       emitted TypeScript with the addon under ASan+UBSan and LSan (lsan: LSan alone)
 //   npm test -- --addon=copying          the same without external buffers, as in Electron (refused: said no when asked)
 //   npm run coverage                     lines and branches of the native code that tests go through
-//   npm test -- --ci                     everything, and of the sanitizers what takes minutes
+//   npm test -- --ci                     everything, and of the sanitizers and of copying what takes minutes
 //
 // The last line is `N passed, N failed`, with `, N skipped` when some were; skipped ones are listed above it.
 import { spawn, spawnSync } from 'node:child_process'
@@ -55,7 +55,7 @@ const timeout_ms = Number(options.timeout) * 1000
 const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan', 'coverage', 'addon'].some(
   (part) => options[part],
 )
-// Of the Node suite what shows most of the addon in half a minute; all of it is npm run test:sanitize:node.
+// Of the Node suite what shows most of the addon in half a minute; all of it is npm run test:sanitize:node, npm test -- --addon=copying.
 const ciAddonTests = /^test\/(?:addon|ipcc|ipcs)\//
 if (options.ci) Object.assign(options, { asan: true, tsan: true })
 if (options.addon !== undefined && !addonKinds.includes(options.addon)) {
@@ -263,7 +263,7 @@ async function runWithAddon(kind) {
   if (findings.length === 0) count.passed++
   for (const details of findings)
     count.failed.push({ name: `${kind}: ${details.split('\n')[0]}`, details })
-  finish(`${kind}: no memory error, no leak`, count, 0)
+  finish(`${kind}: ${addon.verdict}`, count, 0)
 }
 
 // scripts/models.mjs checks one model and its mutants; memory.pml is a part of others.
@@ -336,7 +336,7 @@ for (const sanitizer of ['asan', 'tsan']) {
   await runNative(sanitizer, env)
 }
 if (options.addon !== undefined) await runWithAddon(options.addon)
-else if (options.ci) await runWithAddon('asan')
+else if (options.ci) for (const kind of ['asan', 'copying']) await runWithAddon(kind)
 if (options.coverage || options.ci) await runCoverage()
 // Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
 for (const name of ['fuzz', 'sweep', 'hostile']) {
