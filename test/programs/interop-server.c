@@ -134,7 +134,8 @@ static void connected(struct coroipcs_connection* connection, void* context) {
   say("connected", (int)coroipcs_connection_credentials(connection)->pid);
   char text[] = "welcome";
   const struct iovec part = {text, 7};
-  must("welcome", coroipcs_dispatch_send(connection, 100, &part, 1));
+  const coroipc_status status = coroipcs_dispatch_send(connection, 100, &part, 1);
+  if (status != COROIPC_PEER_DEAD) must("welcome", status); /* it may have left meanwhile */
 }
 
 static int disconnected(struct coroipcs_connection* connection, coroipc_status why, void* context) {
