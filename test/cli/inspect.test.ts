@@ -287,6 +287,18 @@ t.test('in a browser', { skip: executablePath === undefined && 'no Chromium here
         pids.toSorted((a, b) => b - a),
         'sorted by the column that was pressed',
       )
+      await until('CPU of the clients is shown', async () =>
+        (await page.locator('#connections tbody tr td:nth-child(5)').allInnerTexts()).every(
+          (cell) => / %$/.test(cell),
+        ),
+      )
+      t.ok(
+        await page.evaluate(`(() => {
+          const { scrollWidth, clientWidth } = document.querySelector('#connections').parentElement
+          return scrollWidth <= clientWidth
+        })()`),
+        'all columns are seen',
+      )
 
       await page.getByRole('button', { name: 'Pause' }).click()
       const still = await page.locator('#figures').innerText()

@@ -352,6 +352,7 @@ const columns: readonly Column<Connection>[] = [
   { title: 'service', sort: ({ service }) => service, show: String },
   { title: 'program', sort: ({ program }) => program ?? '', isText: true },
   { title: 'pid', sort: ({ pid }) => pid, show: String },
+  { title: 'CPU', sort: ({ clientCpuPercent }) => clientCpuPercent ?? -1, show: shareOf },
   { title: 'uid', sort: ({ uid }) => uid, show: String },
   { title: 'age', sort: ({ ageMs }) => ageMs, show: (ms) => duration(ms * 1000) },
   { title: 'calls/s', sort: ({ rates }) => rates.calls },
@@ -370,7 +371,6 @@ const columns: readonly Column<Connection>[] = [
     mark: ({ flowControl }) => flowControl !== 0,
   },
   { title: 'rings', sort: ({ rings }) => Math.max(...fills(rings)), show: share },
-  { title: 'client CPU', sort: ({ clientCpuPercent }) => clientCpuPercent ?? -1, show: shareOf },
 ]
 
 const table = new SortedTable<Connection>(
