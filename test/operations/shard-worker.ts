@@ -1,7 +1,7 @@
 // One worker of a sharded service. Requests: 0 tells which one it is; 1 computes for so many milliseconds; 2 throws outside of
 // any handler; 3 waits for so many milliseconds.
 import { setTimeout as delay } from 'node:timers/promises'
-import { threadId } from 'node:worker_threads'
+import { threadId, workerData } from 'node:worker_threads'
 import { Server, shardSocket } from '@coroipc/ipcs'
 
 const socket = shardSocket()
@@ -9,7 +9,8 @@ if (socket === undefined) throw new Error('not in a worker of shard')
 if (process.env['SHARD_FAILS'] !== undefined) throw new Error('never starts')
 const name = (): string => `${socket.index} ${threadId}`
 const number = (payload: Uint8Array): number => Number(Buffer.from(payload).toString())
-const server = new Server()
+const { handshakeTimeoutMs } = workerData as { handshakeTimeoutMs?: number }
+const server = new Server({ handshakeTimeoutMs })
 server.addService({
   id: 1,
   handlers: {

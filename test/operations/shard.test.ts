@@ -1,6 +1,6 @@
 // One name over several worker threads: who gets which connection, what becomes of the others when one crashes, new code
 // without a lost call, and the end.
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { type Connection, connect, reconnecting } from '@coroipc/ipcc'
 import { shard, shardSocket } from '@coroipc/ipcs'
@@ -8,6 +8,7 @@ import t from 'tap'
 import { built } from '../support/paths.js'
 import { Gauge } from '../support/gauge.js'
 import { Peer } from '../support/peer.js'
+import { Program } from '../support/program.js'
 import { freshName, runtimeDirectory } from '../support/runtime.js'
 import { outcome, text, until } from '../support/wait.js'
 
@@ -36,6 +37,41 @@ t.test('each worker gets its share, also after some have left', async (t) => {
     const next = await open()
     clients.push(next)
     return (await placeOf(next)) === 1
+  })
+  for (const client of clients) await client.close()
+})
+
+t.test('who has said nothing yet counts as a connection, who left no more', async (t) => {
+  const name = `${directory}/${freshName()}.sock`
+  await using _ = await shard(script, {
+    name,
+    workers: 2,
+    workerData: { handshakeTimeoutMs: 600_000 },
+  })
+  // Connected sockets of that name, proc(5): the accepted ends.
+  const accepted = (): number =>
+    readFileSync('/proc/net/unix', 'utf8')
+      .split('\n')
+      .filter((line) => line.endsWith(name) && line.split(' ')[5] === '03').length
+  const silent: Program[] = []
+  t.teardown(() => Promise.all(silent.map((each) => each.kill())))
+  for (let each = 1; each <= 5; each++) {
+    silent.push(Program.start('stranger', 'client', name, 'silent'))
+    await until('it is accepted', () => accepted() === each)
+  }
+  for (const at of [1, 3]) await silent[at]?.kill()
+  await until('the two of one worker are gone', () => accepted() === 3)
+  // That worker has none now, the other one has three, and was given more: the next three are all for the first.
+  const clients: Connection[] = []
+  for (let each = 0; each < 3; each++) clients.push(await connect(name, { service: 1 }))
+  const places = await Promise.all(clients.map(placeOf))
+  t.equal(new Set(places).size, 1, places.join(' '))
+  // Silent ones that go without anybody coming are found out, too.
+  for (const at of [0, 2, 4]) await silent[at]?.kill()
+  await until('a client for the other worker', async () => {
+    const next = await connect(name, { service: 1 })
+    clients.push(next)
+    return (await placeOf(next)) !== places[0]
   })
   for (const client of clients) await client.close()
 })

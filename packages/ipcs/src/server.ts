@@ -192,6 +192,8 @@ const checkId = integer(0, ID_MAX)
 
 /** Time that a custom poll is looked after when nothing happens: deadlines are noticed by it. */
 const TICK_MS = 100
+/** Time after which a worker of a shard looks what became of handshakes. */
+const COUNT_AGAIN_MS = 500
 
 const sameUserOrRoot = ({ uid }: Credentials): boolean => uid === 0 || uid === process.geteuid?.()
 
@@ -215,6 +217,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
   readonly #inspection: Inspection<Context> | undefined
   #address: string | undefined
   #shard: ReturnType<ShardSocket['listen']> | undefined
+  #countAgain: NodeJS.Timeout | undefined
   #utilization = performance.eventLoopUtilization()
   #attached = false
   #refed = true
@@ -425,7 +428,10 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
       this.#shard = name.listen({
         adopt: (fd) => {
           if (this.#core.destroyed) closeSync(fd)
-          else addon.serverAdopt(handle, fd)
+          else {
+            addon.serverAdopt(handle, fd)
+            this.#countShard()
+          }
         },
         close: (options) => this.close(options),
       })
@@ -731,9 +737,19 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
     this.#stopping = true
   }
 
-  /** Whoever accepts for this worker gives the next socket to the one with the fewest. */
+  /**
+   * Whoever accepts for this worker gives the next socket to the one with the fewest. Those that are on their way to be a
+   * connection count as well, or many at once would be told apart by chance. That one of them failed nobody says: it is looked for.
+   */
   #countShard(): void {
-    this.#shard?.connections(this.#core.readStats(-1, false).connections)
+    if (this.#shard === undefined || this.#core.destroyed) return
+    const { connections, handshakesPending } = this.#core.readStats(-1, false)
+    this.#shard.connections(connections + handshakesPending)
+    if (handshakesPending === 0 || this.#countAgain !== undefined) return
+    this.#countAgain = setTimeout(() => {
+      this.#countAgain = undefined
+      this.#countShard()
+    }, COUNT_AGAIN_MS).unref()
   }
 
   #checkOpen(subject: string): void {

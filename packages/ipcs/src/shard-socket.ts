@@ -42,8 +42,8 @@ export class ShardSocket {
       if (typeof told === 'number') {
         const fd = Atomics.exchange(shared, Shared.slots + told, 0) - 1
         if (fd < 0) return
-        Atomics.add(shared, Shared.taken, 1)
         on.adopt(fd)
+        Atomics.add(shared, Shared.taken, 1) // last: it is among the connections now
       } else void on.close(told).then(() => process.exit())
     })
     port.unref() // the server keeps the worker, not its mailbox

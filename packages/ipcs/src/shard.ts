@@ -125,7 +125,7 @@ class Shard {
     port1.unref()
   }
 
-  /** Connections that it has or will have. */
+  /** Connections that it has or may come to have. */
   get load(): number {
     const connections = Atomics.load(this.#shared, Shared.connections)
     return connections + this.sent - Atomics.load(this.#shared, Shared.taken)
