@@ -26,6 +26,7 @@ const HOW = `To build it from the sources that the package brings (g++ 11 or new
   cd ${fileURLToPath(root)} && cp sources.gyp binding.gyp && npx node-gyp rebuild
 In a clone of the repository: npm run build. More: docs/guide/installing.md`
 
+const OTHER_HOST = 'Use Node.js. More: docs/guide/hosts.md'
 const SWITCHED_OFF =
   'Native addons are switched off. Leave --no-addons out. With --permission, Node.js loads addons with --allow-addons.'
 
@@ -59,7 +60,7 @@ export function loadBinary(): { path: string; binding: unknown } {
       'ERR_COROIPC_BINARY_REFUSED',
       'Bun has no event loop of libuv, in which coroipc waits',
       undefined,
-      'Use Node.js. More: docs/guide/hosts.md',
+      OTHER_HOST,
     )
   let path = inPackage('build/Release/coroipc.node')
   if (!existsSync(path)) {
@@ -79,8 +80,9 @@ export function loadBinary(): { path: string; binding: unknown } {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const what = `${path} could not be loaded: ${message}`
-    throw code === 'ERR_DLOPEN_DISABLED'
-      ? binaryError('ERR_COROIPC_BINARY_REFUSED', what, error, SWITCHED_OFF)
-      : binaryError('ERR_COROIPC_BINARY_REFUSED', what, error)
+    // Deno has not all of Node.js that it needs; no other binary would help.
+    const how =
+      code === 'ERR_DLOPEN_DISABLED' ? SWITCHED_OFF : process.versions['deno'] ? OTHER_HOST : HOW
+    throw binaryError('ERR_COROIPC_BINARY_REFUSED', what, error, how)
   }
 }

@@ -190,6 +190,26 @@ t.test('under the permission model', without24, async (t) => {
   t.match(await start(read), /With --permission, Node.js loads addons with --allow-addons/)
 })
 
+t.test('Bun and Deno are told what would help, which is no other binary', async (t) => {
+  // Node.js that says it is one of them, with the addon that Deno cannot load for want of symbols.
+  const folder = join(work, 'program0')
+  const binary = join(folder, 'node_modules/@coroipc/native/prebuilds', target, 'coroipc.node')
+  const whole = readFileSync(binary)
+  t.teardown(() => writeFileSync(binary, whole))
+  writeFileSync(binary, 'no library')
+  for (const [host, said] of [
+    ['bun', /^ERR_COROIPC_BINARY_REFUSED .*Bun has no event loop of libuv/],
+    ['deno', /^ERR_COROIPC_BINARY_REFUSED .*could not be loaded/],
+  ] as const) {
+    const load = `Object.defineProperty(process, 'versions', { value: { ...process.versions, ${host}: '1' } })
+import('@coroipc/ipcc').catch(({ code, message }) => console.log(code, message))`
+    const { stdout } = await run(process.execPath, ['-e', load], { cwd: folder })
+    t.match(stdout, said)
+    t.match(stdout, /\nUse Node\.js\. /)
+    t.notMatch(stdout, 'node-gyp')
+  }
+})
+
 t.test('what is missing is told', async (t) => {
   const folder = join(work, 'program0')
   const binary = join(folder, 'node_modules/@coroipc/native/prebuilds', target, 'coroipc.node')
