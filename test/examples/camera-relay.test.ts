@@ -1,8 +1,9 @@
 // Frames by zero copy: whole, in place, in order; a slow viewer misses some and holds up nobody.
 import t from 'tap'
+import { sharedMemory } from '../support/shared-memory.js'
 import { Place, run, start } from './support.js'
 
-t.test('a quick viewer and a slow one', async (t) => {
+t.test('a quick viewer and a slow one', sharedMemory, async (t) => {
   using place = new Place()
   await using relay = start(place, 'camera-relay/relay.js', 'camera')
   await relay.line(/^listening/)
@@ -38,7 +39,7 @@ t.test('a quick viewer and a slow one', async (t) => {
   t.strictSame(place.left, [], 'nothing is left')
 })
 
-t.test('a viewer that stands still is passed by', async (t) => {
+t.test('a viewer that stands still is passed by', sharedMemory, async (t) => {
   using place = new Place()
   await using relay = start(place, 'camera-relay/relay.js', 'camera')
   await relay.line(/^listening/)
