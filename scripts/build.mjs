@@ -77,6 +77,7 @@ function configuration(headers) {
   return hash
     .update(
       JSON.stringify([
+        native, // what node-gyp writes leads from here to the headers: a clone that was moved is another one
         files,
         headers,
         process.version,
