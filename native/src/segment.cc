@@ -48,12 +48,13 @@ void* HugePlace(size_t bytes) {
   void* const found =
       mmap(nullptr, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (found == MAP_FAILED) return nullptr;
-  const auto start = reinterpret_cast<uintptr_t>(found);
-  const uintptr_t place = (start + kHugePage - 1) & ~(kHugePage - 1);
-  if (place != start) munmap(found, place - start);
-  const uintptr_t end = place + bytes;
-  if (end != start + all) munmap(reinterpret_cast<void*>(end), start + all - end);
-  return reinterpret_cast<void*>(place);
+  auto* const start = static_cast<uint8_t*>(found);
+  const size_t before = -reinterpret_cast<uintptr_t>(start) & (kHugePage - 1);
+  if (before > 0) munmap(start, before);
+  uint8_t* const place = start + before;
+  const size_t behind = all - before - bytes;
+  if (behind > 0) munmap(place + bytes, behind);
+  return place;
 }
 
 // A shared mapping that a forked child does not get: it could write into its parent's rings. Large
