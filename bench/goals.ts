@@ -21,6 +21,8 @@ const FLOOR = 'floor-c'
 const FLOOR_NAPI = 'floor-napi'
 const FLOOR_JS_RING = 'floor-js-ring'
 const FLOOR_JS_RING_IN_PLACE = 'floor-js-ring-in-place'
+const FLOOR_JS_SLOTS = 'floor-js-slots'
+const FLOOR_JS_BLOCKS = 'floor-js-blocks'
 const NET = 'node-net'
 const LIBQB = 'libqb'
 const ZEROMQ_C = 'zeromq-c'
@@ -175,12 +177,17 @@ function besideNodeApi(goal: string, row: Pick): Goal {
 }
 
 /** What JavaScript alone reaches with the same messages: nobody gets far beyond it. */
-function besideJavaScript(goal: string, row: Pick, floors: readonly string[]): Goal[] {
+function besideJavaScript(
+  goal: string,
+  row: Pick,
+  floors: readonly string[],
+  figure: Figure = 'perSecond',
+): Goal[] {
   return floors.map((subject) =>
     information(
       compared({
         goal: `${goal}: beside ${subject}`,
-        figure: 'perSecond',
+        figure,
         ours: row,
         other: [{ ...row, ...spinning, subject }],
         factor: 1,
@@ -362,6 +369,14 @@ const throughput: readonly Goal[] = [
       atLeast(`bandwidth 64 KiB ${variant}, hand-over`, 'megabytesPerSecond', handOver, least),
       toFloor('hand-over', handOver),
       information(toFloor('written and read in full', full)),
+      ...(variant === 'into'
+        ? []
+        : besideJavaScript(
+            `bandwidth 64 KiB ${variant}, hand-over`,
+            handOver,
+            [FLOOR_JS_BLOCKS],
+            'megabytesPerSecond',
+          )),
     ]
   }),
   ...[MIB, 16 * MIB].flatMap((payloadBytes) => {
@@ -445,6 +460,7 @@ const connections: readonly Goal[] = [
     factor: 1.2,
   }),
   atLeast('64 connections, one in flight each', 'perSecond', manyOf(64, 64), 3e6),
+  ...besideJavaScript('64 connections, one in flight each', manyOf(64, 64), [FLOOR_JS_SLOTS]),
   rowGoal('64 connections: the slowest >= 0.9 x the mean', manyOf(64, 64), ({ many }) =>
     many === null
       ? undefined

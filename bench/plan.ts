@@ -74,7 +74,7 @@ const START_SERVER_MS = 200
  * the floors those that goals are measured by; the others explain these.
  */
 export function atHome(subject: string): boolean {
-  return /^(coroipc.*|floor-c|floor-napi|floor-js-ring.*|node-net)$/.test(subject)
+  return /^(coroipc.*|floor-c|floor-napi|floor-js-(ring.*|slots|blocks)|node-net)$/.test(subject)
 }
 
 const RIVALS = /^(libqb|zeromq)/
@@ -84,7 +84,7 @@ function takesPart(who: Who, subject: string): boolean {
 }
 
 /** At home, but beside the goals: they explain a row. */
-const EXPLAINS = /^(coroipc-c-node|coroipc-typed|coroipc-traced|floor-js-ring.*)$/
+const EXPLAINS = /^(coroipc-c-node|coroipc-typed|coroipc-traced|floor-js-(ring.*|slots|blocks))$/
 
 function rankOf(bout: Bout, subject: string): Rank {
   if (EXPLAINS.test(subject)) return 'ours'

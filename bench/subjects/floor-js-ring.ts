@@ -24,11 +24,13 @@ const Word = { asked: 0, answered: 16, sent: 32, read: 48, subscribed: 64 } as c
 const HEAD_BYTES = 4096
 const MEMORY_BYTES = HEAD_BYTES + 2 * SLOTS * SLOT_BYTES
 
-const addon = (): Addon =>
-  createRequire(import.meta.url)(
+/** Memory that a server makes and its clients map, in a file beside `path`. */
+export function ringMemory(path: string, bytes: number, create: boolean): ArrayBuffer {
+  const addon = createRequire(import.meta.url)(
     fileURLToPath(new URL('../floor/napi/slots.node', import.meta.url)),
   ) as Addon
-const ringPath = (path: string): string => `${path}.ring`
+  return create ? addon.create(`${path}.ring`, bytes) : addon.attach(`${path}.ring`, bytes)
+}
 
 /** The two rings as they are seen from JavaScript: a view for each slot, made once. */
 class Rings {
@@ -86,7 +88,7 @@ export const floorJsRingInPlace = floor(
 )
 
 /** Runs `turn` again and again between the events of the loop; gives what ends it. */
-function again(turn: () => void): () => void {
+export function again(turn: () => void): () => void {
   const run = (): void => {
     turn()
     next = setImmediate(run)
@@ -95,10 +97,10 @@ function again(turn: () => void): () => void {
   return () => clearImmediate(next)
 }
 
-const TURNS = 1 << 12
+export const TURNS: number = 1 << 12
 
 function serve(task: Task, path: string, work: ServerWork, inPlace: boolean): Serving {
-  const rings = new Rings(addon().create(ringPath(path), MEMORY_BYTES), task.payloadBytes)
+  const rings = new Rings(ringMemory(path, MEMORY_BYTES, true), task.payloadBytes)
   const stop = again(
     task.case === 'dispatch'
       ? dispatching(rings, work)
@@ -178,7 +180,7 @@ function dispatching({ words, answers }: Rings, work: ServerWork): () => void {
 }
 
 function connect(task: Task, path: string, inPlace: boolean): ClientSide {
-  const rings = new Rings(addon().attach(ringPath(path), MEMORY_BYTES), task.payloadBytes)
+  const rings = new Rings(ringMemory(path, MEMORY_BYTES, false), task.payloadBytes)
   return task.case === 'dispatch' ? receiver(rings, inPlace) : caller(rings, task, inPlace)
 }
 

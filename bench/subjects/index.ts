@@ -6,7 +6,9 @@ import { coroipcTraced } from './coroipc-traced.js'
 import { coroipcTyped } from './coroipc-typed.js'
 import { dbus } from './dbus.js'
 import { floorC } from './floor-c.js'
+import { floorJsBlocks } from './floor-js-blocks.js'
 import { floorJsRing, floorJsRingInPlace } from './floor-js-ring.js'
+import { floorJsSlots } from './floor-js-slots.js'
 import { floorJs, floorNapi, floorNapiArena, floorNapiScope } from './floor-napi.js'
 import { forkAdvanced, forkJson } from './fork.js'
 import { grpc } from './grpc.js'
@@ -25,6 +27,8 @@ export const subjects: readonly Subject[] = [
   floorJs,
   floorJsRing,
   floorJsRingInPlace,
+  floorJsSlots,
+  floorJsBlocks,
   floorNapi,
   floorNapiScope,
   floorNapiArena,
