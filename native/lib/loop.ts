@@ -149,8 +149,9 @@ export class MessageLoop {
   }
 
   /**
-   * The slab's memory from `offset` on again, while it is in the cache: nobody has a view of it. `position` is where the
-   * slab was filled to when the batch began. Whoever was called may have made blocking calls, which fill it as
+   * The slab's memory from `offset` on again, while it is in the cache: nobody has a view of it, since all of a batch was lent
+   * from there on. An empty payload lies nowhere, and is not what it begins with. `position` is where the slab was filled to
+   * when the batch came. Whoever was called may have made blocking calls, which fill it as
    * well, or have brought another slab, whose position could be the same by chance: then it is not ours to turn back.
    */
   turnBack(slab: ArrayBuffer, position: number, offset: number): void {

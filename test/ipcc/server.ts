@@ -91,6 +91,8 @@ const handlers: Record<number, Handler> = {
     buffer.bytes.fill(9)
     return String(connection.dispatch(buffer, { id: 5 }))
   },
+  // dispatches what came, whatever its length
+  24: (request, connection) => void connection.dispatch(request.payload),
   // blocks this process
   21: (request) => {
     const until = Date.now() + Number(text(request.payload))

@@ -1,6 +1,8 @@
-// Answers that are lent: `requestTransient`.
+// Answers that are lent: `requestTransient`; what becomes of what a request by callback needed.
 import { channel, tracingChannel } from 'node:diagnostics_channel'
 import { connect, type Connection, type IpcError } from '@coroipc/ipcc'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { startServer, text, until } from './harness.js'
 
@@ -162,4 +164,45 @@ t.test('who watches requests, traces them or asks for latencies sees these as we
   t.equal(answer, 'traced')
   t.equal(status, -7)
   t.match(traced, [{ id: 4, sync: false, oneWay: false }])
+})
+
+t.test('an answer or a dispatch without bytes turns back nothing', async (t) => {
+  await using connection = await open()
+  const first = await connection.request(0, 'AAAAAAAA')
+  t.equal((await ask(connection, 0)).answer, '')
+  const second = await connection.request(0, 'BBBBBBBB')
+  let dispatched = 0
+  const stop = connection.transientDispatches(() => dispatched++)
+  connection.send(24, '')
+  await until(() => dispatched === 1)
+  stop()
+  const third = await connection.request(0, 'CCCCCCCC')
+  t.strictSame([first, second, third].map(text), ['AAAAAAAA', 'BBBBBBBB', 'CCCCCCCC'])
+})
+
+t.test('requests by callback in every form leave nothing behind', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  await using connection = await open({ requestsInFlight: 16 })
+  const bytes = Buffer.from('x')
+  const forms: readonly ((done: () => void) => void)[] = [
+    (done) => connection.request(0, bytes, done),
+    (done) => connection.request(0, 'x', done),
+    (done) => connection.request(0, bytes, { timeoutMs: 1000 }, done),
+    (done) => connection.requestTransient(0, ['x', 'y'], done),
+  ]
+  const heap = (): number => {
+    collect()
+    return process.memoryUsage().heapUsed
+  }
+  for (const [form, request] of forms.entries()) {
+    const some = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i++) await new Promise<void>((resolve) => request(resolve))
+    }
+    await some(2000)
+    const before = heap()
+    await some(20_000)
+    const each = (heap() - before) / 20_000
+    t.ok(each < 80, `form ${form}: ${each.toFixed(1)} bytes each`)
+  }
 })

@@ -244,3 +244,46 @@ t.test('wrong handlers', (t) => {
   )
   t.end()
 })
+
+t.test('a request without bytes turns back nothing', async (t) => {
+  const kept: Uint8Array[] = []
+  await using both = await serve({
+    handlers: { 1: ({ payload }) => void kept.push(payload) },
+    transientHandlers: { 0: echo },
+  })
+  for (const letter of ['A', 'B', 'C']) {
+    await both.client.request(1, letter.repeat(8))
+    await both.client.request(0)
+  }
+  t.strictSame(kept.map(text), ['AAAAAAAA', 'BBBBBBBB', 'CCCCCCCC'])
+})
+
+t.test('an answer that throws when it is looked at spoils nobody else’s', async (t) => {
+  const trap = (name: string): Answer =>
+    Object.defineProperty({ payload: 'x' }, name, {
+      enumerable: true,
+      get: () => {
+        throw new Error('on purpose')
+      },
+    })
+  for (const name of ['then', 'payload', 'status']) {
+    const handler = (): Answer => trap(name)
+    const later = async (): Promise<Answer> => (name === 'then' ? 'not awaited' : trap(name))
+    await using both = await serve({
+      handlers: { 0: handler, 2: later },
+      transientHandlers: { 1: handler, 3: echo },
+    })
+    const asked = [0, 1, 2, 3].map((id) =>
+      both.client
+        .request(id, 'good', { timeoutMs: 5000 })
+        .then(text, ({ code }: Error & { code: string }) => code),
+    )
+    const failed = 'ERR_COROIPC_HANDLER_FAILED'
+    t.strictSame(await Promise.all(asked), [
+      failed,
+      failed,
+      name === 'then' ? 'not awaited' : failed,
+      'good',
+    ])
+  }
+})

@@ -104,7 +104,7 @@ export class Group {
         if (kind === Kind.dispatch) {
           const transient = connection?.transient
           if (transient !== undefined && !traced && !(connection as ClientConnection).keeps) {
-            if (lentFrom < 0) lentFrom = offset
+            if (lentFrom < 0 && bytes > 0) lentFrom = offset
             try {
               transient(
                 memory,
@@ -132,7 +132,7 @@ export class Group {
             bytes,
           )
         ) {
-          if (lentFrom < 0) lentFrom = offset
+          if (lentFrom < 0 && bytes > 0) lentFrom = offset
           continue
         }
       }

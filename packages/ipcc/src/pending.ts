@@ -164,7 +164,9 @@ export class PendingTable {
   recycle(pending: Pending): Callback<never> | TransientCallback {
     const callback = pending.callback as Callback<never> | TransientCallback
     pending.callback = undefined
-    this.#spare.push(pending)
+    pending.epoch = undefined
+    // Not each is renewed: those of requests with options, or with more than bytes, are made anew.
+    if (this.#spare.length < this.#capacity) this.#spare.push(pending)
     return callback
   }
 
@@ -196,11 +198,12 @@ export class PendingTable {
     return pending
   }
 
-  /** Nobody waits for it any more; its slot stays taken until the answer. */
-  abandon(pending: Pending): void {
-    if (pending.slot < 0 || this.#slots[pending.slot] !== pending) return
+  /** Nobody waits for it any more; its slot stays taken until the answer. False: it has its outcome already. */
+  abandon(pending: Pending): boolean {
+    if (pending.slot < 0 || this.#slots[pending.slot] !== pending) return false
     this.#slots[pending.slot] = ABANDONED
     this.#waiting--
+    return true
   }
 
   /** The late answer of an abandoned slot was dropped. */

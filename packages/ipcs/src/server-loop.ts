@@ -196,7 +196,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
           const handler = connection.home.transient(table[at + Row.id] as number)
           if (handler !== undefined) {
             const offset = table[at + Row.offset] as number
-            if (lentFrom < 0) lentFrom = offset
+            if (lentFrom < 0 && bytes > 0) lentFrom = offset
             this.#lend(at, connection, handler, memory, offset, bytes)
             continue
           }
@@ -644,12 +644,20 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     connection: ServerConnection<Context>,
     result: unknown,
   ): Promise<void> | undefined {
-    if (result instanceof Uint8Array || !isThenable(result)) {
+    let later = false
+    try {
+      later = !(result instanceof Uint8Array) && isThenable(result)
+    } catch (error) {
+      this.#threw(request, error, Status.HANDLER_FAILED) // a getter of what it returned
+      return undefined
+    }
+    if (!later) {
       this.#settle(request, connection, result)
       return undefined
     }
+    const promise = result as PromiseLike<unknown>
     if (this.running) {
-      result.then(undefined, () => {})
+      promise.then(undefined, () => {})
       this.#threw(
         request,
         ipcError(Status.HANDLER_ASYNC, { subject: describe(request) }),
@@ -658,7 +666,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return undefined
     }
     this.#list(request, connection)
-    return this.#await(request, connection, result)
+    return this.#await(request, connection, promise)
   }
 
   #await(
@@ -701,7 +709,13 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       this.#finish(request, connection, 'OK')
       return
     }
-    const code = this.#send(request, connection, result, status)
+    let code: number
+    try {
+      code = this.#send(request, connection, result, status)
+    } catch (error) {
+      this.#threw(request, error, Status.HANDLER_FAILED) // a getter of the answer
+      return
+    }
     if (code === Status.OK) {
       this.#finish(request, connection, 'OK')
       return
@@ -1018,6 +1032,12 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       for (const each of this.connections) if (each !== undefined) each.refused = 0
     }
     return { ...stats, overload }
+  }
+
+  /** Of `readStats` what the native side counts, without a look at each connection. */
+  counts(): Stats {
+    addon.stats(this.loop.handle, -1, false, this.#stats)
+    return statsFrom(this.#stats)
   }
 
   destroy(): void {

@@ -743,7 +743,7 @@ export class Server<Context = unknown> extends EventEmitter<ServerEvents<Context
    */
   #countShard(): void {
     if (this.#shard === undefined || this.#core.destroyed) return
-    const { connections, handshakesPending } = this.#core.readStats(-1, false)
+    const { connections, handshakesPending } = this.#core.counts()
     this.#shard.connections(connections + handshakesPending)
     if (handshakesPending === 0 || this.#countAgain !== undefined) return
     this.#countAgain = setTimeout(() => {
