@@ -593,3 +593,37 @@ t.test('what the native core has to say reaches the channel', async (t) => {
   const message = 'a large one-way message was dropped: the server has no segment for it'
   t.same(seen, [{ level: 40, message }])
 })
+
+t.test('a callback that ends other requests: each has one outcome', async (t) => {
+  const outcomes = async (
+    end: (connection: Connection, second: AbortController) => void,
+    then: (connection: Connection) => void,
+  ): Promise<string[]> => {
+    await using connection = await connect(server.name, { service: 7 })
+    const second = new AbortController()
+    const seen: string[] = []
+    connection.request(8, 'a', { timeoutMs: 30 }, (error) => {
+      seen.push(`a ${error?.code}`)
+      end(connection, second)
+    })
+    connection.request(8, 'b', { timeoutMs: 30, signal: second.signal }, (error) => {
+      seen.push(`b ${error?.code}`)
+    })
+    then(connection)
+    await until(() => seen.length >= 2)
+    await new Promise((resolve) => setTimeout(resolve, 60)) // a second one would come by now
+    return seen
+  }
+  const abort = (_: Connection, second: AbortController): void => second.abort()
+  const close = (connection: Connection): void => void connection.close()
+  const nothing = (): void => {}
+  // Both are late at the same look at the clock, whichever the machine makes of it.
+  for (const seen of [
+    await outcomes(close, nothing),
+    await outcomes(abort, nothing),
+    await outcomes(abort, close),
+  ]) {
+    t.equal(seen.length, 2, seen.join(', '))
+    t.strictSame(seen.map((each) => each[0]).sort(), ['a', 'b'])
+  }
+})

@@ -612,7 +612,8 @@ export class ClientConnection
     // What has no slot yet was never handed over.
     const sent = pending.slot < 0 ? false : undefined
     if (pending.slot >= 0) {
-      this.#table.abandon(pending)
+      // Of several that end at once the callback of one may have ended another.
+      if (!this.#table.abandon(pending)) return
       if (!this.#freed)
         this.#group.loop.post(this.#number, Kind.cancel, 0, pending.slot, 0, 0, EMPTY)
     } else {
