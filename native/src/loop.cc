@@ -564,7 +564,7 @@ Status Loop::Look(uint64_t budget_ns) {
       return COROIPC_AGAIN;
     }
   }
-  armed_ns_ = now_;
+  armed_ns_ = budget != 0 ? now_ : NowNs();  // who did not look has an old clock
   for (Connection* connection = hot_.first; connection != nullptr;) {
     Connection* const next = connection->list_next;
     Remove(*connection);

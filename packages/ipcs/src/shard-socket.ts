@@ -42,8 +42,11 @@ export class ShardSocket {
       if (typeof told === 'number') {
         const fd = Atomics.exchange(shared, Shared.slots + told, 0) - 1
         if (fd < 0) return
-        on.adopt(fd)
-        Atomics.add(shared, Shared.taken, 1) // last: it is among the connections now
+        try {
+          on.adopt(fd)
+        } finally {
+          Atomics.add(shared, Shared.taken, 1) // last: it is among the connections now
+        }
       } else void on.close(told).then(() => process.exit())
     })
     port.unref() // the server keeps the worker, not its mailbox
