@@ -133,17 +133,28 @@ const late = ({ lateMs }: Knowledge): Record<string, number> => {
   return { 'ms after the end': Math.ceil(lateMs) }
 }
 
+/** What a machine that does nothing else should see, from SIGKILL to whoever is told; with enough of them for a p99. */
+const soonEnough = ({ all }: Knowledge): void => {
+  if (all.length < 1000) return
+  const sorted = [...all].sort((a, b) => a - b)
+  const p99 = sorted[Math.ceil(0.99 * sorted.length) - 1] ?? 0
+  must(p99 <= 50, `a death was known after ${p99.toFixed(1)} ms (p99), not after 50`)
+  const max = sorted.at(-1) ?? 0
+  must(max <= 500, `a death was known after ${max.toFixed(1)} ms, not after 500`)
+}
+
 const storms: Record<string, (directory: string) => Promise<void>> = {
   async kills(directory) {
     await using crew = await Crew.start({ directory, roles: eight })
     const { server, client, knowledge, faults } = await killRandomly(
       crew,
-      count(10_000),
+      count(20_000),
       random(seed),
       over,
     )
     await ended(crew, faults)
     console.log(`${server} servers and ${client} clients killed; ${knowledge.text}`)
+    soonEnough(knowledge)
     add(
       'kills',
       { server, client, faults: faults.length, ...ledgerOf(crew) },
