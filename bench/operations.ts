@@ -3,10 +3,13 @@
 //
 //   npm run build && node build/bench/operations.js shards       [ms of work in a request, 1]
 //   npm run build && node build/bench/operations.js huge-pages   [MiB in a message, 16]
+//   npm run build && node build/bench/operations.js tracing      what a request pays for channels that nobody listens to
+import { tracingChannel } from 'node:diagnostics_channel'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import { connect, connectSync } from '@coroipc/ipcc'
+import { isTraced } from '@coroipc/native'
 import { type Payload, Server, shard, shardSocket } from '@coroipc/ipcs'
 
 const [what = '', sizeText] = process.argv.slice(2)
@@ -107,7 +110,29 @@ async function serveBuffers(): Promise<void> {
   parentPort?.postMessage('listening')
 }
 
+/** Every request asks this once on either side. Many channels in turn, so that no engine asks once for all. */
+function tracing(): void {
+  const channels = Array.from({ length: 64 }, (_, n) => tracingChannel(`coroipc-operations-${n}`))
+  const asked = 1 << 24
+  const ns = (ask: (n: number) => boolean): number => {
+    let yes = 0
+    const began = performance.now()
+    for (let n = 0; n < asked; n++) if (ask(n)) yes++
+    if (yes !== 0) throw new Error('somebody listens')
+    return ((performance.now() - began) * 1e6) / asked
+  }
+  const at = (n: number): (typeof channels)[number] => channels[n & 63] as (typeof channels)[number]
+  const rounds = Array.from({ length: 7 }, () => [
+    ns((n) => isTraced(at(n))),
+    ns((n) => at(n) === undefined),
+  ])
+  const [check, nothing] = [0, 1].map((of) => median(rounds.map((each) => each[of] ?? Number.NaN)))
+  const cost = (check ?? Number.NaN) - (nothing ?? Number.NaN)
+  console.log(`whether anybody listens: ${cost.toFixed(1)} ns, once a request on each side`)
+}
+
 if (!isMainThread) await ((workerData as { shard?: true }).shard ? serveShard() : serveBuffers())
 else if (what === 'shards') await shards(Number(sizeText ?? 1))
 else if (what === 'huge-pages') await hugePages(Number(sizeText ?? 16))
-else console.error('operations shards | huge-pages')
+else if (what === 'tracing') tracing()
+else console.error('operations shards | huge-pages | tracing')
