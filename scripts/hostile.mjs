@@ -123,7 +123,7 @@ await each(mutants, async (mutant) => {
   results.push({
     name: `${name}: ${what}: ${ok ? `told by "${title}" (${told})` : 'NOT told'}`,
     ok,
-    details: ok ? '' : `${out}\n${errors}`.trim(),
+    details: ok ? '' : `${out}\n${errors}\n${ran ? '' : `did not run: ${code}`}`.trim(),
   })
 })
 if (options.json) console.log(JSON.stringify({ results }))
