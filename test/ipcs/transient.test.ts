@@ -258,6 +258,23 @@ t.test('a request without bytes turns back nothing', async (t) => {
   t.strictSame(kept.map(text), ['AAAAAAAA', 'BBBBBBBB', 'CCCCCCCC'])
 })
 
+t.test('an answer that throws when anybody asks what it is', async (t) => {
+  const trap = (): Answer =>
+    new Proxy(new Uint8Array(1), {
+      getPrototypeOf: () => {
+        throw new Error('on purpose')
+      },
+    })
+  await using both = await serve({ handlers: { 0: trap }, transientHandlers: { 1: trap, 2: echo } })
+  const asked = [0, 1, 2].map((id) =>
+    both.client
+      .request(id, 'good', { timeoutMs: 5000 })
+      .then(text, ({ code }: Error & { code: string }) => code),
+  )
+  const failed = 'ERR_COROIPC_HANDLER_FAILED'
+  t.strictSame(await Promise.all(asked), [failed, failed, 'good'])
+})
+
 t.test('an answer that throws when it is looked at spoils nobody else’s', async (t) => {
   const trap = (name: string): Answer =>
     Object.defineProperty({ payload: 'x' }, name, {

@@ -244,16 +244,18 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     const id = table[at + Row.id] as number
     const timeoutMs = (table[at + Row.argument] as number) >>> 0
     let result: unknown
+    let bytesBack: Uint8Array | undefined
     try {
       result = handler(memory, offset, bytes, connection)
+      if (isBytes(result)) bytesBack = result // asked here: a proxy may throw when it is looked at
     } catch (error) {
       const failed = this.#lent(connection, id, correlation, timeoutMs)
       this.#threw(failed, error, Status.HANDLER_FAILED)
       return
     }
     const small = Math.min(SMALL_BYTES, connection.messageBytes)
-    if (isBytes(result) && result.length <= small && !connection.closed) {
-      this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, result)
+    if (bytesBack !== undefined && bytesBack.length <= small && !connection.closed) {
+      this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, bytesBack)
       return
     }
     const request = this.#lent(connection, id, correlation, timeoutMs)
