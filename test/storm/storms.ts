@@ -83,14 +83,15 @@ export async function halfOpen(crew: Crew, connects: number, sockets: number): P
 /** Until all are silent, or all go on again. */
 const SETTLED_MS = 150
 
-export interface Stopped {
+/** Two moments next to each other. */
+export interface Window {
   /** Answers a second of those that go on, while the others are merely idle, and while they are stopped. */
   readonly idle: number
   readonly stopped: number
 }
 
 /** Half of so many clients are stopped in the middle of what they do: what becomes of the other half's rate. */
-export async function stopHalf(crew: Crew, windows: number, windowMs: number): Promise<Stopped> {
+export async function stopHalf(crew: Crew, windows: number, windowMs: number): Promise<Window[]> {
   const half = crew.roles.length / 2
   const others = crew.members.slice(half)
   const signal = (name: NodeJS.Signals): void =>
@@ -106,21 +107,39 @@ export async function stopHalf(crew: Crew, windows: number, windowMs: number): P
     await sleep(windowMs)
     return ((answers() - before) / (performance.now() - began)) * 1000
   }
-  const rates: { idle: number[]; stopped: number[] } = { idle: [], stopped: [] }
-  for (let i = 0; i < windows; i++) {
+  const whileIdle = async (): Promise<number> => {
     crew.ledger.pause(half)
     await sleep(SETTLED_MS)
-    rates.idle.push(await rate())
+    const idle = await rate()
     crew.ledger.pause(undefined)
+    return idle
+  }
+  const whileStopped = async (): Promise<number> => {
     await sleep(SETTLED_MS)
     signal('SIGSTOP')
     await sleep(20)
-    rates.stopped.push(await rate())
+    const stopped = await rate()
     signal('SIGCONT')
+    return stopped
   }
-  const median = (values: number[]): number =>
-    values.sort((x, y) => x - y)[values.length >> 1] as number
-  return { idle: median(rates.idle), stopped: median(rates.stopped) }
+  const seen: Window[] = []
+  for (let i = 0; i < windows; i++) {
+    // By turns, so that a machine that gets slower all the time counts for neither.
+    if (i % 2 === 0) {
+      const idle = await whileIdle()
+      seen.push({ idle, stopped: await whileStopped() })
+    } else {
+      const stopped = await whileStopped()
+      seen.push({ stopped, idle: await whileIdle() })
+    }
+  }
+  return seen
+}
+
+/** What is left of the rate, by the median over windows: each is compared with the moment next to it alone. */
+export function keptPercent(windows: readonly Window[]): number {
+  const parts = windows.map(({ idle, stopped }) => (100 * stopped) / idle).sort((x, y) => x - y)
+  return parts[parts.length >> 1] ?? 0
 }
 
 /** Clients of every kind, half of which only `stopHalf` leaves alone. */
