@@ -38,12 +38,6 @@ const CONNECTION_BYTES = [512 << 10, 4096].map(
   (dispatchRingBytes) => 4096 + (256 << 10) + (256 << 10) + dispatchRingBytes,
 )
 
-const programs: Readonly<Record<Runtime, (what: string, ...args: string[]) => Program>> = {
-  c: (what, ...args) => Program.start(what, ...args),
-  node: (what, ...args) =>
-    Program.command(process.execPath, built(`test/storm/${what}.js`), ...args),
-}
-
 /** How long it took until somebody knew of a death, in ms: since SIGKILL, and since the process had ended. */
 export interface Known {
   readonly ms: number
@@ -60,6 +54,8 @@ export interface CrewOptions {
   readonly mutant?: string
   /** The same of the clients in C: load-client.c. */
   readonly clientMutant?: string
+  /** Of all that run in Node.js. */
+  readonly nodeFlags?: readonly string[]
 }
 
 export class Crew implements AsyncDisposable {
@@ -72,13 +68,15 @@ export class Crew implements AsyncDisposable {
   readonly #path: string
   readonly #mutant: readonly string[]
   readonly #clientMutant: readonly string[]
+  readonly #nodeFlags: readonly string[]
   /** What a server holds that nobody has connected to. */
   readonly #empty = new Map<Runtime, Reading>()
   #server: Pick<Program, 'pid' | 'end' | 'kill'> | undefined
   #runtime: Runtime
 
   private constructor(options: CrewOptions) {
-    const { directory, roles, server = 'c', mutant, clientMutant } = options
+    const { directory, roles, server = 'c', mutant, clientMutant, nodeFlags = [] } = options
+    this.#nodeFlags = nodeFlags
     this.roles = roles
     this.#path = join(directory, `${this.name}.ledger`)
     this.#mutant = mutant === undefined ? [] : [mutant]
@@ -106,9 +104,15 @@ export class Crew implements AsyncDisposable {
     return this.#server
   }
 
+  #program(runtime: Runtime, what: string, ...args: string[]): Program {
+    if (runtime === 'c') return Program.start(what, ...args)
+    const script = built(`test/storm/${what}.js`)
+    return Program.command(process.execPath, ...this.#nodeFlags, script, ...args)
+  }
+
   async startServer(runtime: Runtime = this.#runtime): Promise<void> {
     this.#runtime = runtime
-    const server = programs[runtime]('load-server', this.name, this.#path, ...this.#mutant)
+    const server = this.#program(runtime, 'load-server', this.name, this.#path, ...this.#mutant)
     this.#server = server
     await server.line('ready')
     if (!this.#empty.has(runtime) && this.members.length === 0)
@@ -140,7 +144,7 @@ export class Crew implements AsyncDisposable {
   startMember(lane: number): void {
     const { kind, runtime, service = 1 } = this.roles[lane] as Role
     const args = [this.name, this.#path, String(lane), kind, String(service), ...this.#clientMutant]
-    this.members[lane] = programs[runtime]('load-client', ...args)
+    this.members[lane] = this.#program(runtime, 'load-client', ...args)
   }
 
   /** What is written down in each lane. */

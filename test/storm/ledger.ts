@@ -20,6 +20,7 @@ const serverWords = {
   protocolErrors: 9,
   backlogBytes: 10,
   turns: 11,
+  liveBytes: 12,
   paused: 64,
 } as const
 
@@ -48,6 +49,7 @@ const laneWords = {
   goneWhy: 22,
   dispatched: 23,
   refused: 24,
+  liveBytes: 25,
 } as const
 
 const LATENCY = 32

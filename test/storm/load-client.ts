@@ -14,6 +14,7 @@ import {
   SMALL_BYTES,
   writeMessage,
 } from './ledger.js'
+import { reportLive } from './live.js'
 
 const [name = '', path = '', laneText = '', kind = '', serviceText = '1'] = process.argv.slice(2)
 const lane = Number(laneText)
@@ -27,6 +28,7 @@ const PAUSE_MS = 1
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 ledger.set(lane, 'pid', process.pid)
+reportLive((bytes) => ledger.set(lane, 'liveBytes', bytes))
 
 function wrong(what: string, number: number): void {
   console.error(`load-client ${lane}: ${what}: ${number}`)

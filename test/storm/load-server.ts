@@ -2,6 +2,7 @@
 // does is said there. SIGUSR2 has it start its successor, hand the socket over, and leave in order.
 import { type Connection, handOver, type Handlers, inherited, Server } from '@coroipc/ipcs'
 import { endWithParent, Ledger, nowNs, readMessage, SMALL_BYTES, writeMessage } from './ledger.js'
+import { reportLive } from './live.js'
 
 const [name = '', path = ''] = process.argv.slice(2)
 const DISPATCHES = 16
@@ -111,6 +112,7 @@ function count(): void {
 await server.listen(inherited(name) ?? name)
 count()
 const timer = setInterval(count, TURN_MS)
+reportLive((bytes) => ledger.setServer('liveBytes', bytes))
 process.once('SIGTERM', () => {
   clearInterval(timer)
   void server.close({ timeoutMs: 0 }).then(() => process.exit())

@@ -36,6 +36,13 @@ export function soakHtml(soak: Soak, about: string): string {
         Object.entries(series.rss).map(([who, points]) => [who, mebibytes(points)]),
       ),
     },
+    {
+      title: 'In use after a collection',
+      unit: 'MiB',
+      lines: Object.fromEntries(
+        Object.entries(series.live).map(([who, points]) => [who, mebibytes(points)]),
+      ),
+    },
     { title: 'Descriptors, when as much as ever is connected', unit: '', lines: series.fds },
     { title: 'Mappings of shared memory', unit: '', lines: series.maps },
     {

@@ -3,7 +3,7 @@
 import t from 'tap'
 import { runtimeDirectory } from '../support/runtime.js'
 import { random, seed } from './crew.js'
-import { judge, line, type Piece, type Point, soak, watched } from './soak.js'
+import { collected, judge, line, type Piece, type Point, soak, watched } from './soak.js'
 
 const directory = runtimeDirectory(t)
 
@@ -48,6 +48,9 @@ function run(
     deaths: 1,
     lateMs: 1,
     watched: Object.fromEntries(watched.map((who) => [who, kept])) as unknown as Piece['watched'],
+    live: Object.fromEntries(
+      collected.map((who) => [who, line(points)]),
+    ) as unknown as Piece['live'],
   }
 }
 
@@ -61,6 +64,10 @@ t.test('verdicts over several runs', async (t) => {
   t.equal(of([run(60, 5)], node), undefined, 'a heap takes longer to tell')
   t.equal(of([run(9 * 60, 5)], node), true)
   t.equal(of([run(9 * 60, 15)], node), false)
+  const live = 'server, Node.js: in use'
+  t.equal(of([run(60, 5)], live), true, 'what no collection frees tells soon')
+  t.equal(of([run(60, 15)], live), false)
+  t.equal(of([run(20, 15)], live), undefined)
   t.equal(of([run(20, 5)], c), undefined, 'too short alone')
   t.equal(of([run(20, 5), run(20, 5)], c), true, 'two of them are long enough')
   t.equal(of([run(20, 15), run(20, 15)], c), false)

@@ -9,6 +9,7 @@ import type { Program } from '../support/program.js'
 import { sleep } from '../support/wait.js'
 import { Crew, Knowledge, PROMISED_MS, type Role } from './crew.js'
 import { latencyUs } from './ledger.js'
+import { LIVE_FLAGS } from './live.js'
 
 const c = (kind: string, service: number = 1): Role => ({ kind, service, runtime: 'c' })
 const node = (kind: string): Role => ({ kind, runtime: 'node' })
@@ -39,6 +40,8 @@ const mortal: readonly Role[] = [
 /** Who is watched: they live from the first second to the last. */
 export const watched = ['server, C', 'server, Node.js', 'client, C', 'client, Node.js'] as const
 export type Watched = (typeof watched)[number]
+export const collected = ['server, Node.js', 'client, Node.js'] as const
+type Collected = (typeof collected)[number]
 
 /** Some time in seconds from the start, and a value. */
 export type Point = readonly [seconds: number, value: number]
@@ -47,6 +50,8 @@ export interface Series {
   readonly rss: Record<Watched, Point[]>
   /** Of it what is not shared: pages of rings come with each connection, and as it uses them. They end with its mapping. */
   readonly own: Record<Watched, Point[]>
+  /** In use after a collection: live.ts. */
+  readonly live: Record<Collected, Point[]>
   /** All descriptors, and mappings of our memory, at moments when as much as ever is connected. */
   readonly fds: Record<Watched, Point[]>
   readonly maps: Record<Watched, Point[]>
@@ -103,6 +108,7 @@ export interface Piece {
   /** The longest time since the end of a process until its survivor knew. */
   readonly lateMs: number
   readonly watched: Readonly<Record<Watched, Kept>>
+  readonly live: Readonly<Record<Collected, Line>>
 }
 
 export interface Soak {
@@ -120,6 +126,7 @@ const JUDGED_S: Readonly<Record<Watched, number>> = {
   'server, Node.js': 8 * 3600,
   'client, Node.js': 8 * 3600,
 }
+const LIVE_JUDGED_S = 1440
 const PIECE_S = 900
 const SLOPE_MAX = 10 * 1024 // bytes an hour
 const MESSAGES = 1e8
@@ -192,12 +199,14 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     roles: steady,
     ...(mutant === undefined ? {} : { mutant }),
   })
-  await using b = await Crew.start({ directory, roles: ofNode, server: 'node' })
-  await using m = await Crew.start({ directory, roles: mortal })
+  const nodeFlags = LIVE_FLAGS
+  await using b = await Crew.start({ directory, roles: ofNode, server: 'node', nodeFlags })
+  await using m = await Crew.start({ directory, roles: mortal, nodeFlags })
   const crews = [a, b, m]
   const series: Series = {
     rss: forEach(() => []),
     own: forEach(() => []),
+    live: { 'server, Node.js': [], 'client, Node.js': [] },
     fds: forEach(() => []),
     maps: forEach(() => []),
     p50: [],
@@ -210,6 +219,10 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     'server, Node.js': () => b.server.pid,
     'client, C': () => (m.members[0] as Program).pid,
     'client, Node.js': () => (m.members[mortal.length - 1] as Program).pid,
+  }
+  const live: Record<Collected, () => number> = {
+    'server, Node.js': () => b.ledger.server('liveBytes'),
+    'client, Node.js': () => m.ledger.get(mortal.length - 1, 'liveBytes'),
   }
   const began = performance.now()
   const now = (): number => (performance.now() - began) / 1000
@@ -269,6 +282,12 @@ export async function soak(options: SoakOptions): Promise<Soak> {
       told += known.length
       before = after
       await count('server, Node.js')
+      for (const who of collected) {
+        const bytes = live[who]()
+        // Reported by itself, every so often.
+        if (bytes > 0 && bytes !== series.live[who].at(-1)?.[1])
+          series.live[who].push([after.at, bytes])
+      }
       for (const crew of crews) faults.push(...crew.faults())
       tick?.(after.at, after.messages)
     }
@@ -302,6 +321,9 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     watched: Object.fromEntries(
       watched.map((who) => [who, kept(series, who, from)]),
     ) as unknown as Piece['watched'],
+    live: Object.fromEntries(
+      collected.map((who) => [who, line(series.live[who].filter(([at]) => at >= from))]),
+    ) as unknown as Piece['live'],
   }
   return { piece, series, verdicts: judge([piece]) }
 }
@@ -334,15 +356,8 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
         all
           .map(({ [of]: { least, most, times } }) => `${least} to ${most}, ${times} times`)
           .join('; ')
-      const long = pieces
-        .filter(({ seconds }) => seconds >= PIECE_S)
-        .map((piece) => piece.watched[who])
-      const seconds = long.reduce((total, { own }) => total + own.seconds, 0)
-      const enough = seconds >= JUDGED_S[who]
-      const used = enough ? long : all
-      const own = slope(used.map((each) => each.own))
-      const rss = slope(used.map((each) => each.rss))
-      const kib = (bytes: number): string => (bytes / 1024).toFixed(1)
+      const own = judgeGrowth(pieces, JUDGED_S[who], (piece) => piece.watched[who].own)
+      const rss = slope(own.used.map((piece) => piece.watched[who].rss))
       return [
         {
           what: `${who}: descriptors constant`,
@@ -360,10 +375,34 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
         },
         {
           what: `${who}: RSS, rings apart, grows by 10 KiB an hour at most`,
-          seen: `${kib(own.hourly)} KiB an hour, standard error ${kib(own.error)}; with pages of rings ${kib(rss.hourly)}, ${kib(rss.error)}; ${seconds.toFixed(0)} s of ${JUDGED_S[who]} s in runs of ${PIECE_S} s and more`,
-          held: enough ? own.hourly <= SLOPE_MAX : undefined,
+          seen: `${own.seen}; with pages of rings ${kib(rss.hourly)}, ${kib(rss.error)}`,
+          held: own.held,
         },
       ]
     }),
+    ...collected.map((who): Verdict => {
+      const { seen, held } = judgeGrowth(pieces, LIVE_JUDGED_S, (piece) => piece.live[who])
+      return { what: `${who}: in use after a collection, 10 KiB an hour more at most`, seen, held }
+    }),
   ]
+}
+
+const kib = (bytes: number): string => (bytes / 1024).toFixed(1)
+
+/** By the runs that are long enough, if they are long enough together. */
+function judgeGrowth(
+  pieces: readonly Piece[],
+  judgedS: number,
+  of: (piece: Piece) => Line,
+): Omit<Verdict, 'what'> & { readonly used: readonly Piece[] } {
+  const long = pieces.filter(({ seconds }) => seconds >= PIECE_S)
+  const seconds = long.reduce((total, piece) => total + of(piece).seconds, 0)
+  const enough = seconds >= judgedS
+  const used = enough ? long : pieces
+  const { hourly, error } = slope(used.map(of))
+  return {
+    seen: `${kib(hourly)} KiB an hour, standard error ${kib(error)}; ${seconds.toFixed(0)} s of ${judgedS} s in runs of ${PIECE_S} s and more`,
+    held: enough ? hourly <= SLOPE_MAX : undefined,
+    used,
+  }
 }
