@@ -176,7 +176,7 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
         {socket_.get(), POLLIN, 0}, {pidfd(), POLLIN, 0}, {leader_wake_.get(), POLLIN, 0}};
     leader_sleeps_ = true;
     loop_.Unlock();
-    const int ready = ppoll(watched, 3, &wait, nullptr);
+    const int ready = ppoll(watched, leader_wake_.valid() ? 3 : 2, &wait, nullptr);
     loop_.Lock();
     leader_sleeps_ = false;
     if (phase_ != Phase::kOpen) return COROIPC_AGAIN;

@@ -143,7 +143,7 @@ void Connection::RetryDoorbell() {
   loop_.MarkReady(*this);  // an fd that found no room on the socket waits for this as well
 }
 
-Status Connection::DrainSocket() {
+Status Connection::DrainSocket(bool until_work) {
   socket_unread_ = false;
   for (int i = 0; i < kSocketMessagesPerTurn; ++i) {
     uint8_t bytes[sizeof(coroipc_segment_message)];
@@ -162,6 +162,10 @@ Status Connection::DrainSocket() {
       // not trust its words any more, also where a call that looks for itself took the doorbell.
       if (list == List::kArmed) loop_.MarkReady(*this);
       OnUnarmed();
+      // It is nearly always the only one: asking whether there is more is a system call. If there
+      // is, its fd stays readable, and is watched level-triggered. One that was rung for nothing is
+      // read past, so that a thousand cost no thousand turns.
+      if (until_work && Look()) return COROIPC_OK;
       continue;
     }
     coroipc_segment_message message;
@@ -277,7 +281,7 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
   TakeReturnedBuffers();
   if (phase_ != Phase::kOpen) return false;  // what it flushed may have met a broken ring
   if (socket_unread_ && !hangup_) {
-    if (const Status status = DrainSocket(); status != COROIPC_OK) {
+    if (const Status status = DrainSocket(true); status != COROIPC_OK) {
       End(status);
       return false;
     }

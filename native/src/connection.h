@@ -227,7 +227,8 @@ class Connection {
   // PROTOCOL (client): the server's words are no positions. `control_` is set when it is OK.
   Status InitRings();
   void GiveBack(uint32_t in);
-  Status DrainSocket();
+  // `until_work`: not further than a doorbell that something was found for.
+  Status DrainSocket(bool until_work = false);
   // The segment that a received reference names, checked: ours to read now. PROTOCOL otherwise.
   Status ReadReference(const coroipc_record& header, const uint8_t* payload,
                        coroipc_segment_reference* reference, coroipc_buffer** buffer);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "block.h"
 
@@ -152,8 +153,12 @@ bool Loop::WatchWritable(Connection& connection, bool on) {
 void Loop::LookAtFds() {
   looked_at_fds_ = now_;
   if (poll_ != nullptr) return;  // the application looks
+  if (std::exchange(slept_, false)) return;
   struct epoll_event events[kEventsPerLook];
-  const int count = epoll_wait(epoll_.get(), events, kEventsPerLook, 0);
+  HandleEvents(events, epoll_wait(epoll_.get(), events, kEventsPerLook, 0));
+}
+
+void Loop::HandleEvents(const struct epoll_event* events, int count) {
   for (int i = 0; i < count; ++i) HandleEvent(events[i].data.u64, events[i].events);
   if (count == kEventsPerLook) looked_at_fds_ = 0;  // there may be more: look again next turn
 }
@@ -602,10 +607,19 @@ void Loop::DisarmRecent() {
 }
 
 Status Loop::Sleep(int timeout_ms) {
-  struct pollfd poll_fd = {epoll_.get(), POLLIN, 0};
-  const int ready = poll(&poll_fd, 1, timeout_ms);
-  return ready == 0 ? COROIPC_TIMED_OUT
-                    : COROIPC_AGAIN;  // readable, or EINTR: every wake is a hint
+  // Not poll(2) on the epoll's fd: its wake would go through two queues, and what woke us would
+  // have to be asked for by a call of its own.
+  struct epoll_event events[kEventsPerLook];
+  const int count = epoll_wait(epoll_.get(), events, kEventsPerLook, timeout_ms);
+  if (count == 0) return COROIPC_TIMED_OUT;
+  if (count < 0) return COROIPC_AGAIN;  // EINTR: every wake is a hint
+  Guard guard(*this);
+  const Inside inside(inside_);
+  now_ = NowNs();
+  looked_at_fds_ = now_;
+  HandleEvents(events, count);
+  slept_ = true;
+  return COROIPC_AGAIN;
 }
 
 Status Loop::Wait(int timeout_ms) {

@@ -26,6 +26,8 @@
 #include "fork_guard.h"
 #include "status.h"
 
+struct epoll_event;
+
 namespace coroipc {
 
 // What an fd is; the upper half of a cookie. The lower half is a connection's number.
@@ -71,7 +73,8 @@ class Loop {
   Status Look(uint64_t budget_ns);
   void DisarmRecent();
   Status Wait(int timeout_ms);
-  Status Sleep(int timeout_ms);  // on the fd, everything being armed
+  // On the fds, everything being armed. AGAIN: they have been looked at.
+  Status Sleep(int timeout_ms);
   // What a poll said about one fd.
   Status Ready(uint64_t cookie, uint32_t events);
   void Wake();  // any thread, signal handlers
@@ -143,6 +146,7 @@ class Loop {
   List& ListOf(const Connection& connection);
   Status AddToPoll(int fd, Source source, uint32_t number, bool writable);
   void LookAtFds();
+  void HandleEvents(const struct epoll_event* events, int count);
   void HandleEvent(uint64_t cookie, uint32_t events);
   void RunTimer();
   void HandOutEvents(BatchSink& sink);
@@ -183,6 +187,7 @@ class Loop {
   uint64_t now_ = 0;
   bool clock_fresh_ = false;
   uint64_t looked_at_fds_ = 0;
+  bool slept_ = false;           // the sleep that has just ended has looked at the fds
   uint64_t deadline_ = kNever;   // earliest wanted
   uint64_t timer_set_ = kNever;  // what the timerfd is set to
   uint64_t owed_at_ = kNever;

@@ -9,6 +9,7 @@
 // for ever without a record being moved.
 //
 // HOLDS -DN=2: no hang, nothing lost
+// HOLDS -DN=2 -DD=0 -DTOK=2: the same where a doorbell may lie behind the one that was taken
 // HOLDS -DN=3 -DD=0 -DU=1 -DCQ=1: unsent answers bounded, no dispatches
 // HOLDS -DONE_WAY -DN=3 -DD=0: one-way messages, which no answer follows
 // HOLDS -DN=2 -DD=0 -DFAIL: no hang when a doorbell may fail and is owed
@@ -162,6 +163,9 @@ turn:
   :: unread && !hup ->
      atomic {
        if :: socket[CLIENT] > 0 -> socket[CLIENT]--; unread = socket[CLIENT] > 0
+          // Something was found for it: whether there is another one is left to the next sleep.
+          :: socket[CLIENT] > 0 && (LOAD(CLIENT, WR) != rr || LOAD(CLIENT, WD) != rd || (wq < issued && wq - LOAD(CLIENT, RQ) < CQ)) ->
+             socket[CLIENT]--; unread = 0
           :: else -> unread = 0
        fi
      }
@@ -377,6 +381,9 @@ turn:
   :: unread && !hup ->
      atomic {
        if :: socket[SERVER] > 0 -> socket[SERVER]--; unread = socket[SERVER] > 0
+          // Something was found for it: whether there is another one is left to the next sleep.
+          :: socket[SERVER] > 0 && (LOAD(SERVER, WQ) != rq || (len(out) > 0 && wr - LOAD(SERVER, RR) < CR)) ->
+             socket[SERVER]--; unread = 0
           :: else -> unread = 0
        fi
      }
