@@ -180,6 +180,9 @@ const forgotten = new FinalizationRegistry<{ group: Group; number: number }>(({ 
 )
 
 /** The connection behind the interface. */
+/** Of the many connections that have none: a set of its own is a tenth of what a connection takes. */
+const NO_ITERATORS: Set<Dispatches> = new Set()
+
 export class ClientConnection
   extends EventEmitter<ConnectionEvents>
   implements Connection, DispatchSource
@@ -204,13 +207,13 @@ export class ClientConnection
   readonly #queuedMax: number
   readonly #queueBytesMax: number
   readonly #table: PendingTable
-  readonly #timer: DeadlineTimer
+  /** Made by the first request: who only listens needs none. */
+  #timer: DeadlineTimer | undefined
   readonly #latency: Latency | undefined
-  readonly #stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
-  readonly #iterators = new Set<Dispatches>()
+  #iterators: Set<Dispatches> = NO_ITERATORS
   /** Dispatches that came in a batch when nobody wanted them any more; before all others. */
   readonly #kept: Message[] = []
-  readonly #allocations = new Map<number, Allocation>()
+  #allocations: Map<number, Allocation> | undefined
   readonly #leases: (Lease | undefined)[] = [undefined, undefined]
 
   readonly #queue: Queued[] = []
@@ -259,7 +262,6 @@ export class ClientConnection
     this.#queuedMax = options.queuedRequests ?? 1024
     this.#queueBytesMax = options.queueBytes ?? 4 << 20
     this.#table = new PendingTable(info.requestsInFlight)
-    this.#timer = new DeadlineTimer((now) => this.#expire(now))
     this.#latency = options.latency === true ? new Latency() : undefined
     this.#plainBytes =
       this.#latency === undefined && this.#timeoutMs >= LONG_MS
@@ -283,6 +285,10 @@ export class ClientConnection
 
   get #handle(): number {
     return this.#group.loop.handle
+  }
+
+  #clock(): DeadlineTimer {
+    return (this.#timer ??= new DeadlineTimer((now) => this.#expire(now)))
   }
 
   // -- asynchronous requests ------------------------------------------------------------------------
@@ -441,7 +447,7 @@ export class ClientConnection
       this.#table.room
     ) {
       const timeoutMs = this.#timeoutMs
-      const epoch = timeoutMs < Infinity ? this.#timer.epoch(timeoutMs) : undefined
+      const epoch = timeoutMs < Infinity ? this.#clock().epoch(timeoutMs) : undefined
       let pending = callback === undefined ? undefined : this.#table.again()
       if (pending === undefined)
         pending = new Pending(
@@ -503,7 +509,7 @@ export class ClientConnection
       return undefined
     }
     const long = timeoutMs >= LONG_MS && timeoutMs < Infinity
-    const epoch = long ? this.#timer.epoch(timeoutMs) : undefined
+    const epoch = long ? this.#clock().epoch(timeoutMs) : undefined
     const until = timeoutMs < LONG_MS ? performance.now() + timeoutMs : Infinity
     const started = this.#latency === undefined ? 0 : performance.now()
     const form = options === undefined ? plainForm : formOf(options)
@@ -519,7 +525,7 @@ export class ClientConnection
       reject,
     )
     if (signal !== undefined) this.#listen(pending, signal)
-    if (until !== Infinity) this.#timer.add(until)
+    if (until !== Infinity) this.#clock().add(until)
     if (this.#queue.length > 0 || !this.#table.room) {
       const own = shared && this.#isOurs(payload) ? payload : joined(bytes, length)
       if (!this.#enqueue({ id, pending, payload: own, bytes: length }))
@@ -916,8 +922,8 @@ export class ClientConnection
   }
 
   bufferCame(correlation: number, code: number, segment: number): void {
-    const allocation = this.#allocations.get(correlation)
-    this.#allocations.delete(correlation)
+    const allocation = this.#allocations?.get(correlation)
+    this.#allocations?.delete(correlation)
     if (code !== Status.OK) {
       allocation?.settle(ipcError(code, { subject: 'allocate' }))
       return
@@ -936,7 +942,7 @@ export class ClientConnection
     // What is still in the outbox was never handed over: its rows fail now, and say so.
     this.#group.loop.flush()
     this.#reason = why
-    this.#timer.stop()
+    this.#timer?.stop()
     const reason = ipcError(why)
     this.#deliverKept()
     this.#fetchRest()
@@ -950,8 +956,8 @@ export class ClientConnection
     for (const { pending } of queued)
       if (pending !== undefined)
         this.#fail(pending, this.#overError(`request ${pending.id}`, false))
-    for (const { settle } of this.#allocations.values()) settle(this.#overError('allocate'))
-    this.#allocations.clear()
+    for (const { settle } of this.#allocations?.values() ?? []) settle(this.#overError('allocate'))
+    this.#allocations = undefined
     const orderly = why === Status.DISCONNECTED
     for (const iterator of this.#iterators) iterator.end(orderly ? undefined : reason)
     if (this.#refed) this.#group.unref()
@@ -1199,6 +1205,7 @@ export class ClientConnection
     checkOptions('options', options, dispatchesChecks)
     const iterator = new Dispatches(this, options?.signal)
     if (iterator.ended) return iterator
+    if (this.#iterators === NO_ITERATORS) this.#iterators = new Set()
     this.#iterators.add(iterator)
     this.#noteTakers()
     if (this.#reason === Status.OK) this.#updateFlow()
@@ -1331,7 +1338,7 @@ export class ClientConnection
       const correlation = result | 0 // unsigned here, as in rows there
       const giveUp = (status: number, cause?: unknown): void => {
         // Left in the native's hands; what still comes is given back by bufferCame.
-        this.#allocations.delete(correlation)
+        this.#allocations?.delete(correlation)
         settle(ipcError(status, { subject: 'allocate', cause }))
       }
       const onAbort = (): void => giveUp(Status.ABORTED, signal?.reason)
@@ -1347,6 +1354,7 @@ export class ClientConnection
         else reject(error)
       }
       signal?.addEventListener('abort', onAbort, { once: true })
+      this.#allocations ??= new Map()
       this.#allocations.set(correlation, { bytes, settle })
     })
   }
@@ -1403,8 +1411,8 @@ export class ClientConnection
     if (this.#freed) throw this.#overError('stats')
     const clear = options?.clear ?? false
     this.#group.loop.flush() // what was said to be taken counts
-    addon.stats(this.#handle, this.#number, clear, this.#stats)
-    const stats = statsFrom(this.#stats)
+    addon.stats(this.#handle, this.#number, clear, this.#group.stats)
+    const stats = statsFrom(this.#group.stats)
     return this.#latency === undefined ? stats : { ...stats, latency: this.#latency.read(options) }
   }
 

@@ -46,6 +46,8 @@ export class Group {
   /** By number; a number is used again only after `disconnect`. */
   readonly connections: (ClientConnection | undefined)[] = []
   readonly connecting: (Connecting | undefined)[] = []
+  /** What the native side writes statistics into, of whichever connection. */
+  readonly stats: BigUint64Array = new BigUint64Array(addon.statsNames.length)
   #refs = 0
   /** Disconnected while a batch is walked, which may still have rows of them. */
   readonly #leaving: number[] = []
