@@ -16,6 +16,16 @@ const SETTLE_MS = 1500
 /** Up to here the usual limit of file descriptors does. */
 const FEW_CONNECTIONS = 250
 
+/**
+ * Where the memory of each connection is told. V8 lets its nursery grow from 1 MiB to 16 (and maps it twice) as soon as much
+ * survives, as it does while thousands of connections are made: what a process has once would be counted for each of them.
+ */
+const NURSERY_MIB = 16
+const NURSERY_FLAGS = [
+  `--min-semi-space-size=${NURSERY_MIB}`,
+  `--max-semi-space-size=${NURSERY_MIB}`,
+]
+
 /** Descriptors for 10 000 connections of a few each. */
 const FDS_WANTED = 40_960
 
@@ -162,10 +172,12 @@ export class Side {
     this.#patienceMs = patienceMs
     const cpu = role === 'server' ? placement.serverCpu : placement.clientCpu
     const script = fileURLToPath(new URL('./side.js', import.meta.url))
-    const node = [process.execPath, script, role, JSON.stringify(args)]
+    const many = args.task.connections > FEW_CONNECTIONS
+    const flags = many ? NURSERY_FLAGS : []
+    const node = [process.execPath, ...flags, script, role, JSON.stringify(args)]
     // Each execs the next: the child is node itself in the end.
     const [command, ...rest] = [
-      ...(args.task.connections > FEW_CONNECTIONS ? raisedFileLimit() : []),
+      ...(many ? raisedFileLimit() : []),
       ...(cpu === null ? [] : ['taskset', '-c', String(cpu)]),
       ...node,
     ]

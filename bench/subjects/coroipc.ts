@@ -9,6 +9,7 @@ import type {
   SharedMemory,
   SidesSubject,
 } from '../subject.js'
+import type * as Library from '@coroipc/ipcc'
 import type { SharedBuffer, TransientCallback } from '@coroipc/ipcc'
 import type { Limits, Request } from '@coroipc/ipcs'
 import { type Task, waysOf } from '../task.js'
@@ -111,8 +112,11 @@ async function serve(task: Task, path: string, work: ServerWork): Promise<Servin
   return { close: () => server.close({ timeoutMs: 1000 }) }
 }
 
+/** Kept: what `connect` measures is not what Node.js does to find a module again. */
+let library: Promise<typeof Library> | undefined
+
 async function connect(task: Task, path: string): Promise<ClientSide> {
-  const client = await import('@coroipc/ipcc')
+  const client = await (library ??= import('@coroipc/ipcc'))
   const connection = await client.connect(path, {
     service: SERVICE,
     wait: waitOf(task),
