@@ -397,6 +397,39 @@ TEST("a disconnect ends the calls of other threads, and the last one out frees i
 
 // -- the fd of one connection ---------------------------------------------------------------------
 
+TEST("a dispatch that was waited for is read where it lies, and so are those behind it") {
+  coroipcs_connection* connection = nullptr;
+  Server server;
+  server.handle = [&](coroipcs_connection* own, const coroipcs_request* request) {
+    connection = own;
+    coroipcs_response_send(own, request->correlation, COROIPC_OK, 0, nullptr, 0);
+  };
+  server.Start();
+  for (const int wait : {COROIPC_WAIT_ADAPTIVE, COROIPC_WAIT_SLEEP}) {
+    Client client;
+    client.options.wait = wait;
+    REQUIRE(client.Connect(server.name) == COROIPC_OK);
+    CHECK_EQ(client.Call(100, "", 0), COROIPC_OK);
+    std::thread sender([&] {
+      SleepMs(20);
+      const uint64_t bytes = 7;
+      const iovec part = Part(&bytes, sizeof bytes);
+      for (int i = 0; i < 3; ++i) CHECK_EQ(coroipcs_dispatch_send(connection, 1, &part, 1), 0);
+    });
+    const uint8_t* before = nullptr;
+    for (int i = 0; i < 3; ++i) {
+      coroipcc_dispatch dispatch;
+      REQUIRE(coroipcc_dispatch_receive(client.connection, kPatienceMs, &dispatch) == COROIPC_OK);
+      const auto* data = static_cast<const uint8_t*>(dispatch.data);
+      // Records follow each other in a ring; copies lie anywhere.
+      if (before != nullptr) CHECK_EQ(data - before, ptrdiff_t{sizeof(coroipc_record) + 8});
+      before = data;
+      CHECK_EQ(coroipcc_dispatch_release(client.connection), COROIPC_OK);
+    }
+    sender.join();
+  }
+}
+
 TEST("a connection's own fd is readable when a dispatch may be there, and only then for long") {
   Server server;
   server.Start();
