@@ -107,8 +107,8 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
   };
   for (uint32_t n = 1; budget != 0; ++n) {
     if (Look()) {
-      // A dispatch is taken from the ring, where it lies: a turn would copy it first, and those behind
-      // it, so that the server has room while this waits for something else.
+      // A dispatch is taken from the ring, where it lies: a turn would copy it first, and those
+      // behind it, so that the server has room while this waits for something else.
       if (!done()) turn();
       if (done()) {
         // Every eighth is enough to learn from: reading the clock is a part of a short round trip.
@@ -190,9 +190,7 @@ Status coroipcc_connection::Lead(Done done, uint64_t deadline_ns) {
       socket_unread_ = true;  // EINTR: every wake is a hint
       continue;
     }
-    if (watched[0].revents != 0) {
-      socket_unread_ = true;
-    }
+    if (watched[0].revents != 0) SocketReadable((watched[0].revents & (POLLHUP | POLLERR)) != 0);
     if (watched[1].revents != 0) HangUp(true);
     if (watched[2].revents != 0) {
       uint64_t count;

@@ -163,9 +163,10 @@ Status Connection::DrainSocket(bool until_work) {
       if (list == List::kArmed) loop_.MarkReady(*this);
       OnUnarmed();
       // It is nearly always the only one: asking whether there is more is a system call. If there
-      // is, its fd stays readable, and is watched level-triggered. One that was rung for nothing is
-      // read past, so that a thousand cost no thousand turns.
-      if (until_work && Look()) return COROIPC_OK;
+      // is, its fd stays readable, and is watched level-triggered. The end of the file is read at
+      // once: who is gone gets nothing more. And one that was rung for nothing is read past, so
+      // that a thousand cost no thousand turns.
+      if (until_work && !socket_ends_ && Look()) return COROIPC_OK;
       continue;
     }
     coroipc_segment_message message;

@@ -117,7 +117,11 @@ class Connection {
   bool Look();  // cheap: is there something to do?
   bool Arm();   // false: there is something to do after all, nothing stays armed
   void Disarm();
-  void SocketReadable() { socket_unread_ = true; }
+  // `hung_up`: whoever watches it has seen the end of the file behind what is to be read.
+  void SocketReadable(bool hung_up) {
+    socket_unread_ = true;
+    socket_ends_ |= hung_up;
+  }
   void HangUp(bool process_gone) {
     hangup_ = true;
     process_gone_ |= process_gone;
@@ -227,7 +231,7 @@ class Connection {
   // PROTOCOL (client): the server's words are no positions. `control_` is set when it is OK.
   Status InitRings();
   void GiveBack(uint32_t in);
-  // `until_work`: not further than a doorbell that something was found for.
+  // `until_work`: not further than a doorbell that something was found for, unless the end follows.
   Status DrainSocket(bool until_work = false);
   // The segment that a received reference names, checked: ours to read now. PROTOCOL otherwise.
   Status ReadReference(const coroipc_record& header, const uint8_t* payload,
@@ -272,6 +276,7 @@ class Connection {
   uint32_t watched_seen_ = 0;
   bool segments_may_come_ = false;
   bool socket_unread_ = false;
+  bool socket_ends_ = false;
   bool hangup_ = false, process_gone_ = false;
   bool doorbell_owed_ = false;
 

@@ -180,7 +180,8 @@ void Loop::HandleEvent(uint64_t cookie, uint32_t events) {
     case Source::kSocket:
       if (Connection* const connection = at(number); connection != nullptr) {
         if ((events & POLLOUT) != 0) (void)WatchWritable(*connection, false);
-        connection->SocketReadable();  // or hung up: reading tells which
+        // Or hung up: reading tells which.
+        connection->SocketReadable((events & (POLLHUP | POLLRDHUP | POLLERR)) != 0);
         MarkReady(*connection);
       }
       return;
