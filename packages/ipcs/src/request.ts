@@ -89,24 +89,25 @@ export interface RequestOwner<Context> {
 
 /** The request behind the interface. One object for each; nothing is made that nobody asks for. */
 export class ServerRequest<Context> implements Request<Context> {
-  readonly connection: Connection<Context>
+  // Declared, and set in the constructor once: a field of a class is defined first, by a call for each request.
+  declare readonly connection: Connection<Context>
   /** Both as they came, unless a subscriber of the tracing channel has replaced them. */
-  id: number
-  payload: Uint8Array
-  readonly oneWay: boolean
-  readonly correlation: number
+  declare id: number
+  declare payload: Uint8Array
+  declare readonly oneWay: boolean
+  declare readonly correlation: number
   /** When it came, on the clock of performance.now(); 0 until somebody wants to know. */
-  received: number
+  declare received: number
   /** Handle of the buffer that `payload` lies in; -1: private memory. */
-  buffer: number
-  answered = false
-  isDeferred = false
+  declare buffer: number
+  declare answered: boolean
+  declare isDeferred: boolean
   /** True while it is in its connection's list of requests without an answer. */
-  listed = false
+  declare listed: boolean
   /** True while it is listed and its client waits. */
-  awaited = false
+  declare awaited: boolean
   /** Whether `admit` was asked, and `onAdmitted` is due. */
-  admitted = false
+  declare admitted: boolean
 
   readonly #owner: RequestOwner<Context>
   readonly #timeoutMs: number
@@ -134,6 +135,11 @@ export class ServerRequest<Context> implements Request<Context> {
     this.#timeoutMs = timeoutMs
     this.received = received
     this.buffer = buffer
+    this.answered = false
+    this.isDeferred = false
+    this.listed = false
+    this.awaited = false
+    this.admitted = false
   }
 
   get service(): number {

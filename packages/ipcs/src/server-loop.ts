@@ -190,35 +190,45 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       let payload: Uint8Array = EMPTY
       const bytes = table[at + Row.bytes] as number
       const kind = table[at + Row.kind] as number
-      if (direct && kind === Kind.request && flags === In.slab) {
-        const connection = this.connections[number]
-        if (connection?.home.direct === true && !connection.closed) {
-          const handler = connection.home.transient(table[at + Row.id] as number)
-          if (handler !== undefined) {
+      try {
+        if (direct && kind === Kind.request && flags === In.slab) {
+          const connection = this.connections[number]
+          if (connection?.home.direct === true && !connection.closed) {
+            const id = table[at + Row.id] as number
             const offset = table[at + Row.offset] as number
-            if (lentFrom < 0 && bytes > 0) lentFrom = offset
-            this.#lend(at, connection, handler, memory, offset, bytes)
-            continue
+            const transient = connection.home.transient(id)
+            if (transient !== undefined) {
+              if (lentFrom < 0 && bytes > 0) lentFrom = offset
+              this.#lend(at, connection, transient, memory, offset, bytes)
+              continue
+            }
+            const handler = connection.home.handler(id)
+            if (handler !== undefined) {
+              if (bytes > 0) {
+                payload = new Uint8Array(slab, offset, bytes)
+                kept++
+              }
+              this.#serve(at, connection, handler, payload)
+              continue
+            }
           }
         }
-      }
-      if (flags === In.block) {
-        payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
-      } else if (kind <= Kind.dispatch && bytes > 0) {
-        const offset = table[at + Row.offset] as number
-        if (flags === In.slab) {
-          payload = new Uint8Array(slab, offset, bytes)
-          kept++
-        } else {
-          buffer = addon.serverBufferGet(
-            this.loop.handle,
-            number,
-            table[at + Row.segment] as number,
-          )
-          if (buffer >= 0) payload = new Uint8Array(addon.bufferArray(buffer), offset, bytes)
+        if (flags === In.block) {
+          payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
+        } else if (kind <= Kind.dispatch && bytes > 0) {
+          const offset = table[at + Row.offset] as number
+          if (flags === In.slab) {
+            payload = new Uint8Array(slab, offset, bytes)
+            kept++
+          } else {
+            buffer = addon.serverBufferGet(
+              this.loop.handle,
+              number,
+              table[at + Row.segment] as number,
+            )
+            if (buffer >= 0) payload = new Uint8Array(addon.bufferArray(buffer), offset, bytes)
+          }
         }
-      }
-      try {
         this.#row(at, number, kind, payload, buffer)
       } catch (error) {
         // Only the developer's listeners can get here; whatever they throw, the batch goes on.
@@ -230,7 +240,48 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     if (lentFrom >= 0 && kept === 0) this.loop.turnBack(slab, position, lentFrom)
   }
 
-  /** The short way of a request: its bytes are lent to its handler, and nothing is made for it that its answer does not need. */
+  /** The short way of a request that is answered at once, with few bytes. Whatever else comes of it goes the long way. */
+  #serve(
+    at: number,
+    connection: ServerConnection<Context>,
+    handler: Handler<Context>,
+    payload: Uint8Array,
+  ): void {
+    const { table } = this.loop
+    const correlation = table[at + Row.correlation] as number
+    const id = table[at + Row.id] as number
+    const timeoutMs = (table[at + Row.argument] as number) >>> 0
+    const request = new ServerRequest<Context>(
+      this,
+      connection,
+      id,
+      correlation,
+      false,
+      payload,
+      timeoutMs,
+      0,
+      -1,
+    )
+    let result: unknown
+    let answer: Uint8Array | undefined
+    try {
+      result = handler(request, connection)
+      // Asked here: a proxy may throw when it is looked at, and so may a getter.
+      if (isBytes(result) && result.length <= Math.min(SMALL_BYTES, connection.messageBytes))
+        answer = result
+    } catch (error) {
+      this.#threw(request, error, Status.HANDLER_FAILED)
+      return
+    }
+    if (answer !== undefined && !request.answered && !request.isDeferred && !connection.closed) {
+      this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, answer)
+      request.finished()
+      return
+    }
+    void this.#returned(request, connection, result)
+  }
+
+  /** The same where its bytes are lent to the handler, and nothing is made for it that its answer does not need. */
   #lend(
     at: number,
     connection: ServerConnection<Context>,
@@ -247,14 +298,14 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     let bytesBack: Uint8Array | undefined
     try {
       result = handler(memory, offset, bytes, connection)
-      if (isBytes(result)) bytesBack = result // asked here: a proxy may throw when it is looked at
+      if (isBytes(result) && result.length <= Math.min(SMALL_BYTES, connection.messageBytes))
+        bytesBack = result // asked here, as in `serve`
     } catch (error) {
       const failed = this.#lent(connection, id, correlation, timeoutMs)
       this.#threw(failed, error, Status.HANDLER_FAILED)
       return
     }
-    const small = Math.min(SMALL_BYTES, connection.messageBytes)
-    if (bytesBack !== undefined && bytesBack.length <= small && !connection.closed) {
+    if (bytesBack !== undefined && !connection.closed) {
       this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, bytesBack)
       return
     }
