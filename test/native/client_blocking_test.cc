@@ -398,7 +398,7 @@ TEST("a disconnect ends the calls of other threads, and the last one out frees i
 // -- the fd of one connection ---------------------------------------------------------------------
 
 TEST("a dispatch that was waited for is read where it lies, and so are those behind it") {
-  coroipcs_connection* connection = nullptr;
+  std::atomic<coroipcs_connection*> connection{nullptr};
   Server server;
   server.handle = [&](coroipcs_connection* own, const coroipcs_request* request) {
     connection = own;

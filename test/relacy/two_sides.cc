@@ -76,7 +76,9 @@ class Peer : public Connection {
       if (!Arm()) continue;
       memory->Sleep(side_);
       Disarm();
-      SocketReadable();
+      // The server reads its socket to the end, the client no further than to a doorbell that
+      // brought something.
+      SocketReadable(side_ == kServer);
     }
     RL_ASSERT(status() == COROIPC_OK);
   }
