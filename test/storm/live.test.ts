@@ -30,8 +30,10 @@ async function grownKib(each: string): Promise<number> {
 t.test('what is collected is not told, what is held is', async (t) => {
   const much = await grownKib('garbage = [new Uint8Array(100_000), Array(1000).fill({})]')
   t.ok(Math.abs(much) < 64, `${much.toFixed(0)} KiB`)
-  const objects = await grownKib('held.push({ a: [1, 2, 3, held.length] })')
+  const objects = await grownKib(
+    'for (let i = 0; i < 50; i++) held.push({ a: [1, 2, 3, held.length] })',
+  )
   t.ok(objects > 20, `objects: ${objects.toFixed(0)} KiB`)
-  const outside = await grownKib('held.push(new Uint8Array(1000))')
+  const outside = await grownKib('held.push(new Uint8Array(20_000))')
   t.ok(outside > 200, `outside of the heap: ${outside.toFixed(0)} KiB`)
 })
