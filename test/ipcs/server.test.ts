@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { freshName, text, until } from '../ipcc/harness.js'
 import { Program } from '../support/program.js'
+import { outcome } from '../support/wait.js'
 
 const echo = { 0: (request: { payload: Uint8Array }) => request.payload }
 
@@ -398,5 +399,33 @@ t.test(
       t.equal(whole(), prefault ? 1 : 0, `prefault: ${prefault}`)
       await connection.close()
     }
+  },
+)
+
+t.test(
+  'a handler that closes its server: those behind it in the same batch are told RETRY',
+  async (t) => {
+    const name = freshName()
+    const server = new Server()
+    const asked: number[] = []
+    let closed: Promise<void> | undefined
+    server.addService({
+      id: 1,
+      handlers: {
+        0: () => {
+          asked.push(0)
+          closed ??= server.close({ timeoutMs: 5000 })
+          return 'closing'
+        },
+      },
+      transientHandlers: { 1: () => void asked.push(1) },
+    })
+    await server.listen(name)
+    const client = await connect(name, { service: 1 })
+    const answers = [0, 0, 1].map((id) => outcome(client.request(id)))
+    t.strictSame(await Promise.all(answers), ['OK', 'ERR_COROIPC_RETRY', 'ERR_COROIPC_RETRY'])
+    t.strictSame(asked, [0])
+    await client.close()
+    await closed
   },
 )

@@ -174,14 +174,13 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     const position = words[Word.slabPosition] as number
     const memory = this.loop.slabBytes(slab)
     this.#batchTime = 0
-    // Who subscribes, records or closes meanwhile sees the next batch.
+    // Who subscribes or records meanwhile sees the next batch.
     this.#traced = isTraced(requestTracing)
     const direct =
       !this.#traced &&
       this.#options.select === undefined &&
       this.latency === undefined &&
       this.recorder === undefined &&
-      !this.closing &&
       !requestChannel.hasSubscribers
     for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
       const number = table[at + Row.connection] as number
@@ -191,7 +190,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       const bytes = table[at + Row.bytes] as number
       const kind = table[at + Row.kind] as number
       try {
-        if (direct && kind === Kind.request && flags === In.slab) {
+        // Closing is asked for each: a handler of this batch may have begun it, and those behind it are told RETRY.
+        if (direct && !this.closing && kind === Kind.request && flags === In.slab) {
           const connection = this.connections[number]
           if (connection?.home.direct === true && !connection.closed) {
             const id = table[at + Row.id] as number
