@@ -9,13 +9,14 @@
 //   --build         builds and does nothing else; --no-build: the other way round
 //   --no-mutants    long runs need not be told again what a short one has shown
 //   --ledger        adds what was run to build/fuzz/ledger.json, and says what is there by now
-//   --keep          puts what was learnt into test/fuzz/corpus, made as small as possible
+//   --keep          puts what was learnt into test/fuzz/corpus, made as small as possible, and what showed each mutant
 //   --json          the result as one line for test/fuzz/fuzz.test.ts
 //
 // Targets that need no kernel run twice: under libFuzzer with sanitizers, then bare (volley.cc), for which a third of the
 // seconds is kept. What is learnt on the way stays in build/fuzz/corpus, where the next run starts.
 import { spawn, spawnSync } from 'node:child_process'
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -182,6 +183,8 @@ async function runMutant({ name, target, what }, isBareRun) {
     `${place}found-`,
   )
   const found = result.code !== 0 && result.input !== undefined
+  if (found && options.keep && !isBareRun)
+    copyFileSync(result.input, `test/fuzz/corpus/${target}/shows-${name}`)
   const how = `${name}${isBareRun ? ', bare' : ''}`
   say(
     `${found ? 'ok  ' : 'FAIL'} mutant ${how.padEnd(32)} ${found ? `found in ${result.seconds.toFixed(1)} s, ${result.executions} executions` : 'was not found'}: ${found ? result.why : what}`,
