@@ -10,6 +10,15 @@ namespace coroipc_addon {
 
 namespace {
 
+// Whoever keeps a payload keeps its slab: of the large one at most so many times its own size.
+constexpr uint32_t kLargeShare = 64;
+// So many fit into it at least: less than that share is left when JavaScript brings the next one.
+constexpr uint32_t kLargeLeast = 4;
+// From this on payloads have blocks of their own, and say nothing of the slab that others need.
+constexpr uint32_t kLargeMost = 2u << 20;
+// JavaScript has long been asked for a larger one.
+constexpr int32_t kMissedEnough = 64 << 20;
+
 constexpr uint32_t Aligned(uint32_t bytes) { return (bytes + 7u) & ~7u; }
 
 void DeleteReference(napi_env env, napi_ref& reference) {
@@ -67,7 +76,7 @@ EventLoop::~EventLoop() {
   group_.reset();
   if (server_ != nullptr) coroipcs_destroy(server_);
   for (napi_ref* reference : {&table_ref_, &out_table_ref_, &outbox_ref_, &words_ref_, &slab_ref_,
-                              &on_batch_, &on_sent_, &on_log_, &poll_ref_, &resource_})
+                              &large_ref_, &on_batch_, &on_sent_, &on_log_, &poll_ref_, &resource_})
     DeleteReference(env, *reference);
   if (context_ != nullptr) napi_async_destroy(env, context_);
 }
@@ -155,33 +164,45 @@ coroipc_status EventLoop::Wait(int timeout_ms) {
                             : coroipcc_wait(group_.get(), timeout_ms);
 }
 
-void EventLoop::SetSlab(napi_value slab) {
+// The slab is kept from now on, instead of the one before; its bytes.
+uint32_t EventLoop::Keep(napi_ref& reference, napi_value slab) {
   napi_env env = environment_.env();
   void* data = nullptr;
   size_t bytes = 0;
-  DeleteReference(env, slab_ref_);
-  napi_create_reference(env, slab, 1, &slab_ref_);
+  DeleteReference(env, reference);
+  napi_create_reference(env, slab, 1, &reference);
   napi_get_arraybuffer_info(env, slab, &data, &bytes);
-  slab_bytes_ = static_cast<uint32_t>(bytes);
+  return static_cast<uint32_t>(bytes);
+}
+
+void EventLoop::SetSlab(napi_value slab) {
+  slab_bytes_ = Keep(slab_ref_, slab);
   words_[kSlabPosition] = 0;
 }
 
-EventLoop::Room EventLoop::SlabRoom() {
+void EventLoop::SetLargeSlab(napi_value slab) {
+  large_bytes_ = Keep(large_ref_, slab);
+  words_[kLargePosition] = words_[kLargeCount] = words_[kLargeMissed] = 0;
+}
+
+EventLoop::Room EventLoop::SlabRoom() { return RoomIn(slab_ref_, slab_bytes_, kSlabPosition); }
+
+EventLoop::Room EventLoop::RoomIn(napi_ref slab, uint32_t slab_bytes, Word position) {
   napi_env env = environment_.env();
-  napi_value slab = nullptr;
+  napi_value value = nullptr;
   void* data = nullptr;
   size_t bytes = 0;
-  if (slab_ref_ == nullptr || napi_get_reference_value(env, slab_ref_, &slab) != napi_ok ||
-      napi_get_arraybuffer_info(env, slab, &data, &bytes) != napi_ok)
+  if (slab == nullptr || napi_get_reference_value(env, slab, &value) != napi_ok ||
+      napi_get_arraybuffer_info(env, value, &data, &bytes) != napi_ok)
     return {nullptr, 0};
-  const uint32_t position = static_cast<uint32_t>(words_[kSlabPosition]);
-  if (bytes < slab_bytes_ || position > slab_bytes_) {
+  const uint32_t used = static_cast<uint32_t>(words_[position]);
+  if (bytes < slab_bytes || used > slab_bytes) {
     // Transferred away: it looks full, so that JavaScript replaces it; until then payloads are
     // blocks.
-    words_[kSlabPosition] = static_cast<int32_t>(slab_bytes_);
+    words_[position] = static_cast<int32_t>(slab_bytes);
     return {nullptr, 0};
   }
-  return {static_cast<uint8_t*>(data) + position, slab_bytes_ - position};
+  return {static_cast<uint8_t*>(data) + used, slab_bytes - used};
 }
 
 int32_t EventLoop::SlabTake(uint32_t bytes) {
@@ -196,15 +217,39 @@ coroipc_status EventLoop::Receive(bool look_at_fds) {
   batch_.arena = room.data;
   batch_.arena_bytes = room.bytes;
   batch_.arena_used = 0;
+  const Room large = RoomIn(large_ref_, large_bytes_, kLargePosition);
+  batch_.large = large.data;
+  batch_.large_bytes = large.bytes;
+  batch_.large_min = large_bytes_ / kLargeShare;
+  batch_.large_max = large_bytes_ / kLargeLeast;
+  batch_.large_used = 0;
   const coroipc_status status = server_ != nullptr
                                     ? coroipcs_receive(server_, &batch_, look_at_fds ? 1 : 0)
                                     : coroipcc_receive(group_.get(), &batch_, look_at_fds ? 1 : 0);
   // Also where nothing came but empty payloads: whoever turns memory back trusts their offsets.
   if (batch_.count == 0) return status;
-  const uint32_t start = static_cast<uint32_t>(SlabTake(batch_.arena_used));
-  for (uint32_t i = 0; i < batch_.count; i++)
-    if (table_[i].flags == COROIPC_IN_ARENA) table_[i].offset += start;
+  NotePlaces();
   return status;
+}
+
+// Where the payloads of a batch are, from the beginning of their slabs.
+void EventLoop::NotePlaces() {
+  const uint32_t start = static_cast<uint32_t>(SlabTake(batch_.arena_used));
+  const uint32_t large = static_cast<uint32_t>(words_[kLargePosition]);
+  for (uint32_t i = 0; i < batch_.count; i++) {
+    coroipc_entry& row = table_[i];
+    if (row.flags == COROIPC_IN_ARENA) {
+      row.offset += start;
+    } else if (row.flags == COROIPC_IN_LARGE) {
+      row.offset += large;
+      words_[kLargeCount]++;
+    } else if (row.flags == COROIPC_IN_BLOCK && row.bytes >= COROIPC_BLOCK_BYTES &&
+               row.bytes < kLargeMost && words_[kLargeMissed] < kMissedEnough) {
+      words_[kLargeMissed] += static_cast<int32_t>(row.bytes);
+      words_[kLargeCount]++;
+    }
+  }
+  words_[kLargePosition] += static_cast<int32_t>(Aligned(batch_.large_used));
 }
 
 // The blocks of a batch as ArrayBuffers, in row order; undefined if there are none.

@@ -12,6 +12,8 @@
 //  on. Its memory
 //    belongs to JavaScript, which may have transferred it away since the last turn: it is asked for
 //    each time.
+//  - The large slab, once JavaScript has brought one, is another such memory for what would else be
+//  a block each.
 //  - Destroy may be called at any time, from onBatch and poll callbacks too: JavaScript sees
 //  nothing of the loop any
 //    more, and what is native goes when nobody is inside.
@@ -45,6 +47,9 @@ enum Word {
   kSegment = 7,
   kId = 8,
   kSegmentOffset = 9,
+  kLargePosition = 10,
+  kLargeCount = 11,
+  kLargeMissed = 12,
   kWords = 16,
 };
 
@@ -133,6 +138,7 @@ class EventLoop {
   void FlushAndTell(bool scoped = false);
 
   void SetSlab(napi_value slab);
+  void SetLargeSlab(napi_value slab);
   // Room for a payload that belongs to JavaScript; nothing if the slab was transferred away.
   struct Room {
     uint8_t* data;
@@ -162,6 +168,9 @@ class EventLoop {
   void Call(napi_ref function, bool scoped, size_t count, const napi_value* arguments,
             bool flush = false);
   coroipc_status Receive(bool look_at_fds);
+  Room RoomIn(napi_ref slab, uint32_t slab_bytes, Word position);
+  uint32_t Keep(napi_ref& reference, napi_value slab);
+  void NotePlaces();
   napi_value Blocks();
   void TellLog(bool scoped);
   int CallPoll(const char* name, int fd, const int* events, uint64_t cookie);
@@ -183,6 +192,7 @@ class EventLoop {
   uint8_t* outbox_ = nullptr;
   int32_t* words_ = nullptr;
   uint32_t slab_bytes_ = 0;
+  uint32_t large_bytes_ = 0;
   coroipc_batch batch_{};
   void* blocks_[kRows] = {};
 
@@ -191,6 +201,7 @@ class EventLoop {
   napi_ref outbox_ref_ = nullptr;
   napi_ref words_ref_ = nullptr;
   napi_ref slab_ref_ = nullptr;
+  napi_ref large_ref_ = nullptr;
   napi_ref on_batch_ = nullptr;
   napi_ref on_sent_ = nullptr;
   napi_ref on_log_ = nullptr;

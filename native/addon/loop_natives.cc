@@ -28,6 +28,13 @@ napi_value SetSlab(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value SetLargeSlab(napi_env env, napi_callback_info info) {
+  Arguments<2> arguments(env, info);
+  HeldLoop loop(arguments.environment(), arguments.Int(0));
+  if (loop) loop->SetLargeSlab(arguments[1]);
+  return nullptr;
+}
+
 napi_value Flush(napi_env env, napi_callback_info info) {
   Arguments<1> arguments(env, info);
   HeldLoop loop(arguments.environment(), arguments.Int(0));
@@ -145,6 +152,7 @@ napi_value Destroy(napi_env env, napi_callback_info info) {
 
 void AddLoopNatives(std::vector<Native>& natives) {
   natives.insert(natives.end(), {{"setSlab", SetSlab},
+                                 {"setLargeSlab", SetLargeSlab},
                                  {"flush", Flush},
                                  {"attach", Attach},
                                  {"detach", Detach},

@@ -83,6 +83,7 @@ export const In = {
   slab: 0,
   block: 1,
   segment: 2,
+  large: 4,
 } as const
 
 /** `enum coroipc_wait`. */

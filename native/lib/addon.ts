@@ -75,7 +75,7 @@ export const Kind = {
 } as const
 
 /** Where a received payload is (`Row.flags`). */
-export const In = { slab: 0, block: 1, segment: 2 } as const
+export const In = { slab: 0, block: 1, segment: 2, large: 4 } as const
 
 /** Int32 words that JavaScript and the native side of a loop share. */
 export const Word = {
@@ -98,6 +98,12 @@ export const Word = {
   id: 8,
   /** Offset inside the segment of an in-place result. */
   segmentOffset: 9,
+  /** As slabPosition, of the large slab. */
+  largePosition: 10,
+  /** Payloads for the large slab since it was set, in it or not: */
+  largeCount: 11,
+  /** bytes of those that had no place in it, and came as blocks. */
+  largeMissed: 12,
   length: 16,
 } as const
 
@@ -232,6 +238,7 @@ export interface Addon {
 
   // -- any loop ----------------------------------------------------------------------------------
   setSlab(loop: number, slab: ArrayBuffer): void
+  setLargeSlab(loop: number, slab: ArrayBuffer): void
   /** Sends the out rows; returns how many of them failed (their `argument` is the status). */
   flush(loop: number): number
   /** libuv: watches the loop's fd, looks before libuv sleeps, calls onBatch. */

@@ -12,6 +12,9 @@
  * Receiving: a payload is a view of the slab and the receiver's own for ever. The slab is filled by
  * bumping and replaced, never reused, when less than `SLAB_RESERVE` bytes are left after a batch. What was
  * only lent, by offset, to listeners and handlers that said so is turned back: `turnBack`.
+ * Payloads of 8 KiB and more have a slab of their own, made when the first ones have come as blocks: an ArrayBuffer
+ * over a block lives until V8 collects all of its memory, and they would be most of what it collects. It has room for
+ * `LARGE_MESSAGES` or `LARGEST_MESSAGES` of what came lately. What has no place in it comes as a block.
  */
 import { markAsUntransferable } from 'node:worker_threads'
 import type { Addon, Bytes, Loop, OnBatch, OnSent } from './addon.js'
@@ -25,8 +28,17 @@ export const SMALL_BYTES = 2048
 export const FLUSH_BYTES = 4096
 /** Bytes of a slab. */
 export const SLAB_BYTES = 65536
-/** Smaller payloads than this go to the slab, larger ones arrive as a block of their own. */
+/** Of which this much is left for the next batch. */
 export const SLAB_RESERVE = 16384
+/** Messages that a large slab is made for, */
+const LARGE_MESSAGES = 32
+/** as long as it is not larger than this; */
+const LARGE_BYTES: number = 2 << 20
+/** of the largest messages there are so many in one, and the room of one is left when it is replaced. */
+const LARGEST_MESSAGES = 4
+const LARGEST_BYTES: number = 8 << 20
+/** Bytes in blocks before there is a large slab at all. */
+const LARGE_FROM = 65536
 
 /** Rows of the table and of the out table. */
 const ROWS = 256
@@ -41,10 +53,17 @@ const settled: Promise<void> = Promise.resolve()
  * Unzeroed, as Node's own pool is: only what was copied there is ever handed out. And like that pool never
  * transferred: `postMessage(payload, [payload.buffer])` of one message would empty all others in it.
  */
-function newSlab(): ArrayBuffer {
-  const slab = Buffer.allocUnsafeSlow(SLAB_BYTES).buffer
+function newSlab(bytes: number): ArrayBuffer {
+  const slab = Buffer.allocUnsafeSlow(bytes).buffer
   markAsUntransferable(slab)
   return slab
+}
+
+/** Bytes of the next large slab, where a message lately had so many: a power of two. */
+function largeBytesFor(message: number): number {
+  const many = Math.min(message * LARGE_MESSAGES, LARGE_BYTES)
+  const wanted = Math.min(Math.max(many, message * LARGEST_MESSAGES), LARGEST_BYTES)
+  return 2 ** Math.ceil(Math.log2(wanted))
 }
 
 /** Loops of this thread, whose outboxes are flushed at its end: process.exit runs no cleanup of the addon. */
@@ -72,6 +91,10 @@ export class MessageLoop {
   readonly words: Int32Array
   /** What payloads of the batch being walked lie in; read it once before the walk. */
   slab: ArrayBuffer
+  /** The large slab, likewise. */
+  large: ArrayBuffer = new ArrayBuffer(0)
+  /** Used or missed bytes of the large slab after which there is a new one: the next message would probably not fit. */
+  #largeFull = LARGE_FROM
 
   readonly #addon: Addon
   readonly #outTable: Int32Array
@@ -120,7 +143,7 @@ export class MessageLoop {
       this.#flushQueued = false
       this.flush()
     }
-    this.slab = newSlab()
+    this.slab = newSlab(SLAB_BYTES)
     addon.setSlab(this.handle, this.slab)
     if (loops.size === 0) process.on('exit', flushAtExit)
     loops.add(this)
@@ -131,12 +154,24 @@ export class MessageLoop {
     return this.words[Word.inBatch] !== 0
   }
 
-  /** Replaces the slab when too little of it is left; after a batch, a blocking call, a receive. */
+  /** Replaces the slabs of which too little is left; after a batch, a blocking call, a receive. */
   renew(): void {
-    if ((this.words[Word.slabPosition] as number) <= SLAB_BYTES - SLAB_RESERVE) return
-    if (this.#destroyed) return
-    this.slab = newSlab()
+    const { words } = this
+    const used = words[Word.largePosition] as number
+    const missed = words[Word.largeMissed] as number
+    if (used > this.#largeFull || missed > this.#largeFull) this.#renewLarge(used + missed)
+    if ((words[Word.slabPosition] as number) <= SLAB_BYTES - SLAB_RESERVE || this.#destroyed) return
+    this.slab = newSlab(SLAB_BYTES)
     this.#addon.setSlab(this.handle, this.slab)
+  }
+
+  #renewLarge(received: number): void {
+    if (this.#destroyed) return
+    const message = received / Math.max(1, this.words[Word.largeCount] as number)
+    const bytes = largeBytesFor(message)
+    this.large = newSlab(bytes)
+    this.#largeFull = bytes - bytes / LARGEST_MESSAGES
+    this.#addon.setLargeSlab(this.handle, this.large)
   }
 
   /** All of a slab: one view for as long as it is the one that is filled. */

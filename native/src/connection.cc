@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <new>
 
 #include "block.h"
@@ -27,8 +28,19 @@ Sink::Put BatchSink::AddAny(const coroipc_entry& row, const uint8_t* payload, ui
     batch.blocks[batch.count++] = nullptr;
     return Put::kTaken;
   }
-  // A small one waits for the receiver's next arena, if this turn brought anything at all.
-  if (bytes < COROIPC_BLOCK_BYTES && batch.count != 0) return Put::kFull;
+  const bool large = HasPlaceInLarge(bytes);
+  if (large && bytes <= batch.large_bytes - batch.large_used) {
+    const uint32_t used = batch.large_used;
+    CopyIn(batch.large + used, payload, bytes);
+    PutRow(entry, row, used, bytes);
+    entry.flags = COROIPC_IN_LARGE;
+    // The last one may end where its place does, unaligned.
+    batch.large_used = used + std::min((bytes + 7u) & ~7u, batch.large_bytes - used);
+    batch.blocks[batch.count++] = nullptr;
+    return Put::kTaken;
+  }
+  // One that has a place waits for the receiver's next one, if this turn brought anything at all.
+  if ((large || bytes < COROIPC_BLOCK_BYTES) && batch.count != 0) return Put::kFull;
   // Many small records can name one large segment: what they become here is bounded for each batch.
   if (block_bytes_ != 0 && block_bytes_ + bytes > kBatchBlockBytesMax) return Put::kFull;
   void* const block = BlockAllocate(bytes);
@@ -41,6 +53,11 @@ Sink::Put BatchSink::AddAny(const coroipc_entry& row, const uint8_t* payload, ui
   entry.flags = COROIPC_IN_BLOCK;
   batch.blocks[batch.count++] = block;
   return Put::kTaken;
+}
+
+bool BatchSink::HasPlaceInLarge(uint32_t bytes) const {
+  return batch_->large != nullptr && bytes >= COROIPC_BLOCK_BYTES && bytes >= batch_->large_min &&
+         bytes <= batch_->large_max;
 }
 
 bool BatchSink::Give(const coroipc_entry& row, void* block) {

@@ -87,6 +87,8 @@ class BatchSink final : public Sink {
 
  private:
   Put AddAny(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) override;
+  // In `large`, or in the next one.
+  bool HasPlaceInLarge(uint32_t bytes) const;
 
   uint64_t block_bytes_ = 0;
 };

@@ -450,6 +450,7 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
   Guard guard(*this);
   batch->count = 0;
   batch->arena_used = 0;
+  batch->large_used = 0;
   const Inside inside(inside_);
   // A look that waited has just read the clock.
   if (look_at_fds || !clock_fresh_) now_ = NowNs();

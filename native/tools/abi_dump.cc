@@ -149,7 +149,11 @@ constexpr Named kKind[] = {
 };
 
 constexpr Named kIn[] = {
-    {"slab", COROIPC_IN_ARENA}, {"block", COROIPC_IN_BLOCK}, {"segment", COROIPC_IN_SEGMENT}};
+    {"slab", COROIPC_IN_ARENA},
+    {"block", COROIPC_IN_BLOCK},
+    {"segment", COROIPC_IN_SEGMENT},
+    {"large", COROIPC_IN_LARGE},
+};
 
 constexpr Named kWait[] = {{"adaptive", COROIPC_WAIT_ADAPTIVE},
                            {"spin", COROIPC_WAIT_SPIN},

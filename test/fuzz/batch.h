@@ -14,13 +14,21 @@ namespace fuzz {
 class Batch {
  public:
   Batch() : entries_(1 + input.Byte() % 8), blocks_(entries_.size()), arena_(input.Half() % 4096) {
-    batch_ = {entries_.data(),
-              blocks_.data(),
-              static_cast<uint32_t>(entries_.size()),
-              0,
-              arena_.data(),
-              static_cast<uint32_t>(arena_.size()),
-              0};
+    batch_ = {};
+    batch_.entries = entries_.data();
+    batch_.blocks = blocks_.data();
+    batch_.capacity = static_cast<uint32_t>(entries_.size());
+    batch_.arena = arena_.data();
+    batch_.arena_bytes = static_cast<uint32_t>(arena_.size());
+    // Of few sizes, and from what is there already: another byte of input would shift all that the
+    // corpus says.
+    if (arena_.size() % 4 == 3) {
+      large_.resize(arena_.size() * 16);
+      batch_.large = large_.data();
+      batch_.large_bytes = static_cast<uint32_t>(large_.size());
+      batch_.large_min = static_cast<uint32_t>(entries_.size()) * 4096;
+      batch_.large_max = batch_.large_min * 4;
+    }
   }
   ~Batch() {
     for (uint32_t i = 0; i < batch_.count; ++i) coroipc_block_free(blocks_[i]);
@@ -32,10 +40,15 @@ class Batch {
   // The row, its payload having been read, unless that lies in a segment.
   const coroipc_entry& Row(uint32_t i) {
     MUST(batch_.count <= batch_.capacity && batch_.arena_used <= batch_.arena_bytes);
+    MUST(batch_.large_used <= batch_.large_bytes);
     const coroipc_entry& row = entries_[i];
     if (row.flags == COROIPC_IN_ARENA) {
       MUST(uint64_t{row.offset} + row.bytes <= batch_.arena_used || row.bytes == 0);
       Read(batch_.arena + row.offset, row.bytes);
+    } else if (row.flags == COROIPC_IN_LARGE) {
+      MUST(row.bytes >= batch_.large_min && row.bytes <= batch_.large_max);
+      MUST(uint64_t{row.offset} + row.bytes <= batch_.large_used);
+      Read(batch_.large + row.offset, row.bytes);
     } else if (row.flags == COROIPC_IN_BLOCK) {
       MUST(blocks_[i] != nullptr);
       Read(static_cast<const uint8_t*>(blocks_[i]), row.bytes);
@@ -52,6 +65,7 @@ class Batch {
   std::vector<coroipc_entry> entries_;
   std::vector<void*> blocks_;
   std::vector<uint8_t> arena_;
+  std::vector<uint8_t> large_;
   coroipc_batch batch_;
 };
 

@@ -16,7 +16,12 @@ namespace {
 struct Arena {
   explicit Arena(uint32_t rows, uint32_t bytes)
       : entries(rows), blocks(rows), arena(bytes == 0 ? 1 : bytes) {
-    batch = {entries.data(), blocks.data(), rows, 0, arena.data(), bytes, 0};
+    batch = {};
+    batch.entries = entries.data();
+    batch.blocks = blocks.data();
+    batch.capacity = rows;
+    batch.arena = arena.data();
+    batch.arena_bytes = bytes;
   }
   ~Arena() {
     for (uint32_t i = 0; i < batch.count; ++i) coroipc_block_free(blocks[i]);
@@ -56,6 +61,51 @@ TEST("small payloads go to the arena, aligned, large ones and those that do not 
   CHECK_EQ(none.Add(5), Sink::Put::kFull);
   CHECK_EQ(none.Add(9000), Sink::Put::kTaken);
   CHECK_EQ(none.Add(0), Sink::Put::kFull);
+}
+
+TEST("large payloads go to the arena for them, aligned, and to blocks where they have no place") {
+  constexpr uint32_t kLarge = COROIPC_BLOCK_BYTES;
+  std::vector<uint8_t> large(4 * kLarge + 3, 0);
+  Arena a(10, 100);
+  a.batch.large = large.data();
+  a.batch.large_bytes = 4 * kLarge + 3;
+  a.batch.large_min = kLarge + 1;
+  a.batch.large_max = 3 * kLarge - 1;
+  CHECK_EQ(a.Add(kLarge), Sink::Put::kTaken);  // too small for it
+  CHECK_EQ(a.Add(kLarge + 1), Sink::Put::kTaken);
+  CHECK_EQ(a.Add(10), Sink::Put::kTaken);              // the other arena is as it was
+  CHECK_EQ(a.Add(3 * kLarge), Sink::Put::kTaken);      // too large for it
+  CHECK_EQ(a.Add(3 * kLarge - 4), Sink::Put::kFull);   // has its place in the next one
+  CHECK_EQ(a.Add(3 * kLarge - 5), Sink::Put::kTaken);  // exactly what is left
+  CHECK_EQ(a.Add(kLarge), Sink::Put::kTaken);
+  CHECK_EQ(a.batch.count, 6u);
+  CHECK_EQ(a.entries[0].flags, COROIPC_IN_BLOCK);
+  CHECK_EQ(a.entries[1].flags, COROIPC_IN_LARGE);
+  CHECK_EQ(a.entries[1].offset, 0u);
+  CHECK_EQ(a.entries[1].bytes, kLarge + 1);
+  CHECK_EQ(a.entries[2].flags, COROIPC_IN_ARENA);
+  CHECK_EQ(a.entries[2].offset, 0u);
+  CHECK_EQ(a.entries[3].flags, COROIPC_IN_BLOCK);
+  CHECK_EQ(a.entries[4].flags, COROIPC_IN_LARGE);
+  CHECK_EQ(a.entries[4].offset, kLarge + 8);
+  CHECK_EQ(a.entries[5].flags, COROIPC_IN_BLOCK);
+  CHECK_EQ(a.batch.large_used, 4 * kLarge + 3);
+  CHECK(a.blocks[1] == nullptr && a.blocks[4] == nullptr && a.blocks[5] != nullptr);
+  CHECK_EQ(std::count(large.begin(), large.end(), uint8_t{'p'}), 4 * int64_t{kLarge} - 4);
+}
+
+TEST("the first of a batch never waits for a place among the large ones") {
+  constexpr uint32_t kLarge = COROIPC_BLOCK_BYTES;
+  std::vector<uint8_t> large(kLarge);
+  Arena a(10, 100);
+  a.batch.large = large.data();
+  a.batch.large_bytes = kLarge;
+  a.batch.large_max = 2 * kLarge;
+  CHECK_EQ(a.Add(kLarge + 1), Sink::Put::kTaken);
+  CHECK_EQ(a.entries[0].flags, COROIPC_IN_BLOCK);
+  CHECK_EQ(a.Add(kLarge + 1), Sink::Put::kFull);
+  CHECK_EQ(a.Add(kLarge), Sink::Put::kTaken);
+  CHECK_EQ(a.entries[1].flags, COROIPC_IN_LARGE);
 }
 
 TEST("a batch of one row at a time loses nothing") {

@@ -71,7 +71,12 @@ class Batch {
  public:
   explicit Batch(uint32_t capacity = 64, uint32_t arena_bytes = 16384)
       : entries_(capacity), blocks_(capacity), arena_(arena_bytes) {
-    batch_ = {entries_.data(), blocks_.data(), capacity, 0, arena_.data(), arena_bytes, 0};
+    batch_ = {};
+    batch_.entries = entries_.data();
+    batch_.blocks = blocks_.data();
+    batch_.capacity = capacity;
+    batch_.arena = arena_.data();
+    batch_.arena_bytes = arena_bytes;
   }
   coroipc_batch* get() { return &batch_; }
   // Copies of what was received; blocks are freed. Rows in a segment come without payload.

@@ -215,7 +215,11 @@ static void pipeline(void) {
       }
       ++next;
     }
-    struct coroipc_batch batch = {entries, blocks, ROWS, 0, arena, sizeof arena, 0};
+    struct coroipc_batch batch = {.entries = entries,
+                                  .blocks = blocks,
+                                  .capacity = ROWS,
+                                  .arena = arena,
+                                  .arena_bytes = sizeof arena};
     if (coroipcc_receive(group, &batch, 0) == COROIPC_OK && batch.count == 0 && end == COROIPC_OK)
       coroipcc_wait(group, 100);
     for (uint32_t row = 0; row < batch.count; ++row) {

@@ -99,7 +99,11 @@ static void at_once(void) {
   void* blocks[64];
   uint8_t arena[4096];
   while (connected + failed < count && !stopping) {
-    struct coroipc_batch batch = {entries, blocks, 64, 0, arena, sizeof arena, 0};
+    struct coroipc_batch batch = {.entries = entries,
+                                  .blocks = blocks,
+                                  .capacity = 64,
+                                  .arena = arena,
+                                  .arena_bytes = sizeof arena};
     if (coroipcc_receive(group, &batch, 1) == COROIPC_OK && batch.count == 0)
       coroipcc_wait(group, 100);
     for (uint32_t row = 0; row < batch.count; ++row) {

@@ -203,7 +203,12 @@ coroipc_status Talk(int timeout_ms) {
     coroipc_entry entries[8];
     void* blocks[8];
     static uint8_t arena[65536];
-    coroipc_batch batch = {entries, blocks, 8, 0, arena, sizeof arena, 0};
+    coroipc_batch batch = {};
+    batch.entries = entries;
+    batch.blocks = blocks;
+    batch.capacity = 8;
+    batch.arena = arena;
+    batch.arena_bytes = sizeof arena;
     coroipcc_group* const group = coroipcc_connection_group(connection);
     const uint64_t end = NowNs() + static_cast<uint64_t>(timeout_ms) * 1000000u;
     for (uint32_t got = 0; got < 4 && NowNs() < end;) {

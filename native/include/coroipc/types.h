@@ -148,6 +148,8 @@ enum coroipc_kind {
 #define COROIPC_IN_BLOCK 1u
 /* The payload lies in a segment: trusted peers only, or own buffers. */
 #define COROIPC_IN_SEGMENT 2u
+/* The payload lies in `large`, at `offset`. */
+#define COROIPC_IN_LARGE 4u
 
 struct coroipc_batch {
   struct coroipc_entry* entries;
@@ -157,10 +159,17 @@ struct coroipc_batch {
   uint8_t* arena; /* private memory of the receiver; payloads start 8-aligned */
   uint32_t arena_bytes;
   uint32_t arena_used; /* set by receive; the caller resets it or moves on */
+  uint8_t* large;      /* as arena, for payloads of COROIPC_BLOCK_BYTES and more; NULL: none */
+  uint32_t large_bytes;
+  uint32_t large_min;  /* payloads of so many bytes and more ... */
+  uint32_t large_max;  /* ... and at most so many have their place there */
+  uint32_t large_used; /* set by receive */
 };
 
-/* Payloads of this size and more, and those that do not fit what is left of the arena, arrive as a
- * block of their own from a bounded pool. Any thread may free one. */
+/* Payloads of this size and more that have no place in `large` arrive as a block of their own from
+ * a bounded pool. So does one that has its place in the arena or in `large` and does not fit what
+ * is left of it, if it is the first of its batch; else it waits for the next. Any thread may free
+ * a block. */
 #define COROIPC_BLOCK_BYTES 8192u
 COROIPC_API void coroipc_block_free(void* block);
 

@@ -83,7 +83,7 @@ export class Group {
   }
 
   #batch(count: number, blocks: ArrayBuffer[] | undefined): void {
-    const { table, slab, words } = this.loop
+    const { table, slab, large, words } = this.loop
     let block = 0
     // Payloads in the slab that somebody keeps; where the first one lies that nobody does.
     let kept = 0
@@ -140,6 +140,8 @@ export class Group {
       }
       if (flags === In.block) {
         payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
+      } else if (flags === In.large) {
+        payload = new Uint8Array(large, table[at + Row.offset], bytes)
       } else if (kind <= Kind.dispatch && bytes > 0) {
         const offset = table[at + Row.offset] as number
         if (flags === In.slab) {
