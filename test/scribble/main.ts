@@ -3,6 +3,7 @@
 //   npm run scribble -- --seconds 3600            in all, both roles
 //     --role client|server    one of them
 //     --slice 5               seconds of one turn
+//     --burn-every 4          only before each fourth turn of the scribbler a turn of the burner [1]
 //     --ledger FILE           one line of JSON for each turn is added to it, and the verdict is over all that is in it:
 //                             an hour can be made of pieces
 //     --seed N                or COROIPC_SEED
@@ -19,6 +20,7 @@ const { values: options } = parseArgs({
   options: {
     seconds: { type: 'string', default: '60' },
     slice: { type: 'string', default: '5' },
+    'burn-every': { type: 'string', default: '1' },
     role: { type: 'string' },
     ledger: { type: 'string' },
     seed: { type: 'string' },
@@ -49,8 +51,11 @@ function writeDown(turn: Turn): void {
 async function run(role: Role, seconds: number): Promise<void> {
   await using scene = await Scene.open(role)
   const slice = Number(options.slice)
-  for (let at = 0; at < seconds; at += 2 * slice) {
-    for (const manner of ['burn', 'scribble'] as const) {
+  const burnEvery = Number(options['burn-every'])
+  for (let at = 0, turn = 0; at < seconds; turn++) {
+    const burns = turn % burnEvery === 0
+    for (const manner of burns ? (['burn', 'scribble'] as const) : (['scribble'] as const)) {
+      at += slice
       const own = seed + turns.length
       const seen = await scene.slice(manner, slice, own)
       for (const fault of seen.faults) console.log(`${role}, ${manner}: ${fault}`)

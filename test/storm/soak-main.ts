@@ -1,6 +1,7 @@
 // `npm run soak -- --hours N`, or --minutes or --seconds: soak.ts for so long. Prints what it sees, ends with 1 if something
 // did not hold, and draws a picture.
 //
+//   --interpreted   Node.js does not compile: half an hour tells then whether its heap grows (live.ts)
 //   --out DIR       where report.html and report.json, its figures, go [build/soak]
 //   --ledger FILE   a line of JSON for this run is added to it, and the verdict is over all runs in it: an hour can be made
 //                   of pieces. Of resident memory only those of a quarter of an hour and more count
@@ -28,6 +29,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '0' },
     out: { type: 'string', default: built('soak') },
     ledger: { type: 'string' },
+    interpreted: { type: 'boolean', default: false },
   },
 })
 const asked = Number(values.hours) * 3600 + Number(values.minutes) * 60 + Number(values.seconds)
@@ -47,6 +49,7 @@ let done: Soak
 try {
   done = await soak({
     seconds,
+    interpreted: values.interpreted,
     directory,
     draw: random(seed),
     tick: (at, messages) => {
@@ -61,7 +64,7 @@ try {
 const { piece } = done
 const rate = (piece.messages / piece.seconds).toFixed(0)
 about.push(
-  `${piece.messages} messages in ${piece.seconds.toFixed(0)} s, ${rate} a second; ${piece.kills} clients killed, ${piece.restarts} restarts of a server`,
+  `${piece.messages} messages in ${piece.seconds.toFixed(0)} s, ${rate} a second${piece.interpreted ? ', interpreted' : ''}; ${piece.kills} clients killed, ${piece.restarts} restarts of a server`,
 )
 console.log(about.at(-1))
 

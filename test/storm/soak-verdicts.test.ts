@@ -41,6 +41,7 @@ function run(
   }
   return {
     seconds: minutes * 60,
+    interpreted: false,
     messages: minutes * 2e6,
     kills: 1,
     restarts: 1,
@@ -70,6 +71,16 @@ t.test('verdicts over several runs', async (t) => {
   t.equal(of([run(9 * 60, 5)], live), true)
   t.equal(of([run(9 * 60, 15)], live), false, 'and late exactly')
   t.equal(of([run(20, 15)], live), undefined)
+  const interpreted = (minutes: number, kibHourly: number): Piece => ({
+    ...run(minutes, kibHourly),
+    interpreted: true,
+  })
+  const level = `${live} after a collection, 10.0 KiB an hour more at most, interpreted`
+  t.equal(of([interpreted(40, 5)], level), true, 'soon, where nothing is compiled')
+  t.equal(of([interpreted(40, 15)], level), false)
+  t.equal(of([interpreted(20, 5)], level), undefined)
+  t.equal(of([interpreted(40, 15), run(60, 5)], level), false, 'each for itself')
+  t.equal(of([run(60, 5)], level), undefined, 'only of such runs')
   t.equal(of([run(20, 5)], c), undefined, 'too short alone')
   t.equal(of([run(20, 5), run(20, 5)], c), true, 'two of them are long enough')
   t.equal(of([run(20, 15), run(20, 15)], c), false)

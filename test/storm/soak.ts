@@ -9,7 +9,7 @@ import type { Program } from '../support/program.js'
 import { sleep } from '../support/wait.js'
 import { Crew, Knowledge, PROMISED_MS, type Role } from './crew.js'
 import { latencyUs } from './ledger.js'
-import { LIVE_FLAGS } from './live.js'
+import { INTERPRETED_FLAGS, LIVE_FLAGS } from './live.js'
 
 const c = (kind: string, service: number = 1): Role => ({ kind, service, runtime: 'c' })
 const node = (kind: string): Role => ({ kind, runtime: 'node' })
@@ -99,6 +99,8 @@ interface Kept {
 /** What is kept of a run for a verdict over several: one line of a ledger. */
 export interface Piece {
   readonly seconds: number
+  /** Node.js did not compile. */
+  readonly interpreted: boolean
   /** Answers and dispatches. */
   readonly messages: number
   readonly kills: number
@@ -134,6 +136,8 @@ const SLOPE_MAX = 10 * 1024 // bytes an hour
  */
 const LIVE_SOON = { judgedS: 1440, bytesHourly: 256 * 1024 }
 const LIVE_LATE = { judgedS: 8 * 3600, bytesHourly: SLOPE_MAX }
+/** Where nothing is compiled. */
+const LIVE_INTERPRETED = { judgedS: 1440, bytesHourly: SLOPE_MAX }
 const MESSAGES = 1e8
 
 export function line(points: readonly Point[]): Line {
@@ -195,16 +199,18 @@ export interface SoakOptions {
   readonly tick?: (seconds: number, messages: number) => void
   /** A fault that the steady server is to commit: load-server.c. */
   readonly mutant?: string
+  /** Node.js does not compile: slower, and its heap can be told to a few KiB. */
+  readonly interpreted?: boolean
 }
 
 export async function soak(options: SoakOptions): Promise<Soak> {
-  const { seconds, directory, draw, tick, mutant } = options
+  const { seconds, directory, draw, tick, mutant, interpreted = false } = options
   await using a = await Crew.start({
     directory,
     roles: steady,
     ...(mutant === undefined ? {} : { mutant }),
   })
-  const nodeFlags = LIVE_FLAGS
+  const nodeFlags = interpreted ? INTERPRETED_FLAGS : LIVE_FLAGS
   await using b = await Crew.start({ directory, roles: ofNode, server: 'node', nodeFlags })
   await using m = await Crew.start({ directory, roles: mortal, nodeFlags })
   const crews = [a, b, m]
@@ -318,6 +324,7 @@ export async function soak(options: SoakOptions): Promise<Soak> {
   const from = warmUp(took)
   const piece: Piece = {
     seconds: took,
+    interpreted,
     messages: messages(),
     kills,
     restarts,
@@ -390,16 +397,33 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
         },
       ]
     }),
-    ...collected.map((who): Verdict => {
-      const of = (piece: Piece): Line => piece.live[who]
-      const late = judgeGrowth(pieces, LIVE_LATE, of)
-      const what = `${who}: in use after a collection, ${kib(SLOPE_MAX)} KiB an hour more at most`
-      if (late.held !== undefined) return { what, seen: late.seen, held: late.held }
-      // A short run can tell that much leaks. That little does, it cannot: that is left open.
-      const soon = judgeGrowth(pieces, LIVE_SOON, of)
-      return { what, seen: soon.seen, held: soon.held === false ? false : undefined }
-    }),
+    ...collected.flatMap((who) => judgeLive(pieces, who)),
   ]
+}
+
+/** Of runs that compiled and of such that did not, each by what it can tell. */
+function judgeLive(pieces: readonly Piece[], who: Collected): Verdict[] {
+  const of = (piece: Piece): Line => piece.live[who]
+  const what = `${who}: in use after a collection, ${kib(SLOPE_MAX)} KiB an hour more at most`
+  const interpreted = pieces.filter((piece) => piece.interpreted)
+  const compiled = pieces.filter((piece) => !piece.interpreted)
+  const verdicts: Verdict[] = []
+  if (interpreted.length > 0) {
+    const { seen, held } = judgeGrowth(interpreted, LIVE_INTERPRETED, of)
+    verdicts.push({ what: `${what}, interpreted`, seen, held })
+  }
+  if (compiled.length > 0) {
+    const late = judgeGrowth(compiled, LIVE_LATE, of)
+    // A short run can tell that much leaks. That little does, it cannot: that is left open.
+    const soon = judgeGrowth(compiled, LIVE_SOON, of)
+    const early = soon.held === false ? false : undefined
+    verdicts.push({
+      what,
+      seen: (late.held === undefined ? soon : late).seen,
+      held: late.held ?? early,
+    })
+  }
+  return verdicts
 }
 
 const kib = (bytes: number): string => (bytes / 1024).toFixed(1)
