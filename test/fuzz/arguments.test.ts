@@ -181,6 +181,42 @@ async function each(
   }
 }
 
+const refusal = (make: typeof TypeError | typeof Error): Error =>
+  Object.assign(new make('no'), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+
+for (const [mistake, call] of Object.entries<Callee>({
+  'throws any error': () => {
+    throw new Error('no')
+  },
+  'throws no error': async () => {
+    throw 'no' // oxlint-disable-line no-throw-literal
+  },
+  'refuses by another class': () => {
+    throw refusal(Error)
+  },
+}))
+  t.test(`a call that ${mistake} is told`, async (t) => {
+    const subject = { callee: () => call, args: fc.tuple(value) }
+    await t.rejects(check(subject), { cause: { message: /it threw what it must not/ } })
+  })
+
+t.test('a call that sends and then refuses is told, one that refuses first is not', async (t) => {
+  let messages = 0
+  const sends = (first: boolean): Callee => {
+    return (given) => {
+      if (first) messages++
+      if (typeof given !== 'number') throw refusal(TypeError)
+      if (!first) messages++
+    }
+  }
+  const args = fc.tuple(fc.oneof(numbers, bytes))
+  const sent = (): number => messages
+  await t.rejects(check({ callee: () => sends(true), args, sent }), {
+    cause: { message: /something was sent/ },
+  })
+  await t.resolves(check({ callee: () => sends(false), args, sent }))
+})
+
 // -- the client ---------------------------------------------------------------------------------------
 
 const connectKeys = [
