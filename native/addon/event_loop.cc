@@ -1,6 +1,9 @@
 // event_loop.cc: see event_loop.h.
 #include "event_loop.h"
 
+#include <algorithm>
+#include <bit>
+#include <iterator>
 #include <utility>
 
 #include "poll.h"
@@ -14,7 +17,7 @@ namespace {
 constexpr uint32_t kLargeShare = 64;
 // So many fit into it at least: less than that share is left when JavaScript brings the next one.
 constexpr uint32_t kLargeLeast = 4;
-// From this on payloads have blocks of their own, and say nothing of the slab that others need.
+// Larger ones have blocks of their own, and say nothing of the slab that others need.
 constexpr uint32_t kLargeMost = 2u << 20;
 // JavaScript has long been asked for a larger one.
 constexpr int32_t kMissedEnough = 64 << 20;
@@ -182,7 +185,20 @@ void EventLoop::SetSlab(napi_value slab) {
 
 void EventLoop::SetLargeSlab(napi_value slab) {
   large_bytes_ = Keep(large_ref_, slab);
-  words_[kLargePosition] = words_[kLargeCount] = words_[kLargeMissed] = 0;
+  words_[kLargePosition] = words_[kLargeMissed] = 0;
+  std::fill(std::begin(large_sizes_), std::end(large_sizes_), 0);
+}
+
+uint32_t EventLoop::LargeSize() const {
+  const auto most = std::max_element(std::begin(large_sizes_), std::end(large_sizes_));
+  return uint32_t{1} << (most - std::begin(large_sizes_));
+}
+
+void EventLoop::NoteLarge(const coroipc_entry& row) {
+  if (row.bytes < COROIPC_BLOCK_BYTES || row.bytes > kLargeMost) return;
+  large_sizes_[std::bit_width(row.bytes - 1)] += row.bytes;
+  if (row.flags == COROIPC_IN_BLOCK && words_[kLargeMissed] < kMissedEnough)
+    words_[kLargeMissed] += static_cast<int32_t>(row.bytes);
 }
 
 EventLoop::Room EventLoop::SlabRoom() { return RoomIn(slab_ref_, slab_bytes_, kSlabPosition); }
@@ -242,11 +258,9 @@ void EventLoop::NotePlaces() {
       row.offset += start;
     } else if (row.flags == COROIPC_IN_LARGE) {
       row.offset += large;
-      words_[kLargeCount]++;
-    } else if (row.flags == COROIPC_IN_BLOCK && row.bytes >= COROIPC_BLOCK_BYTES &&
-               row.bytes < kLargeMost && words_[kLargeMissed] < kMissedEnough) {
-      words_[kLargeMissed] += static_cast<int32_t>(row.bytes);
-      words_[kLargeCount]++;
+      NoteLarge(row);
+    } else if (row.flags == COROIPC_IN_BLOCK) {
+      NoteLarge(row);
     }
   }
   words_[kLargePosition] += static_cast<int32_t>(Aligned(batch_.large_used));

@@ -48,8 +48,7 @@ enum Word {
   kId = 8,
   kSegmentOffset = 9,
   kLargePosition = 10,
-  kLargeCount = 11,
-  kLargeMissed = 12,
+  kLargeMissed = 11,
   kWords = 16,
 };
 
@@ -139,6 +138,9 @@ class EventLoop {
 
   void SetSlab(napi_value slab);
   void SetLargeSlab(napi_value slab);
+  // The size, a power of two, up to which (from half of it on) most bytes of large payloads came
+  // since the large slab was set.
+  uint32_t LargeSize() const;
   // Room for a payload that belongs to JavaScript; nothing if the slab was transferred away.
   struct Room {
     uint8_t* data;
@@ -171,6 +173,7 @@ class EventLoop {
   Room RoomIn(napi_ref slab, uint32_t slab_bytes, Word position);
   uint32_t Keep(napi_ref& reference, napi_value slab);
   void NotePlaces();
+  void NoteLarge(const coroipc_entry& row);
   napi_value Blocks();
   void TellLog(bool scoped);
   int CallPoll(const char* name, int fd, const int* events, uint64_t cookie);
@@ -193,6 +196,7 @@ class EventLoop {
   int32_t* words_ = nullptr;
   uint32_t slab_bytes_ = 0;
   uint32_t large_bytes_ = 0;
+  uint64_t large_sizes_[32] = {};  // bytes, by the logarithm of the payload's size
   coroipc_batch batch_{};
   void* blocks_[kRows] = {};
 

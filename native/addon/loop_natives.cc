@@ -35,6 +35,12 @@ napi_value SetLargeSlab(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value LargeSize(napi_env env, napi_callback_info info) {
+  Arguments<1> arguments(env, info);
+  HeldLoop loop(arguments.environment(), arguments.Int(0));
+  return arguments.Return(loop ? static_cast<int32_t>(loop->LargeSize()) : 0);
+}
+
 napi_value Flush(napi_env env, napi_callback_info info) {
   Arguments<1> arguments(env, info);
   HeldLoop loop(arguments.environment(), arguments.Int(0));
@@ -153,6 +159,7 @@ napi_value Destroy(napi_env env, napi_callback_info info) {
 void AddLoopNatives(std::vector<Native>& natives) {
   natives.insert(natives.end(), {{"setSlab", SetSlab},
                                  {"setLargeSlab", SetLargeSlab},
+                                 {"largeSize", LargeSize},
                                  {"flush", Flush},
                                  {"attach", Attach},
                                  {"detach", Detach},

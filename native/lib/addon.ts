@@ -100,10 +100,8 @@ export const Word = {
   segmentOffset: 9,
   /** As slabPosition, of the large slab. */
   largePosition: 10,
-  /** Payloads for the large slab since it was set, in it or not: */
-  largeCount: 11,
-  /** bytes of those that had no place in it, and came as blocks. */
-  largeMissed: 12,
+  /** Bytes of payloads of 8 KiB to 2 MiB that had no place in it, and came as blocks. */
+  largeMissed: 11,
   length: 16,
 } as const
 
@@ -239,6 +237,11 @@ export interface Addon {
   // -- any loop ----------------------------------------------------------------------------------
   setSlab(loop: number, slab: ArrayBuffer): void
   setLargeSlab(loop: number, slab: ArrayBuffer): void
+  /**
+   * Of payloads of 8 KiB to 2 MiB since the large slab was set: the power of two up to which, from its half on, most of their
+   * bytes came.
+   */
+  largeSize(loop: number): number
   /** Sends the out rows; returns how many of them failed (their `argument` is the status). */
   flush(loop: number): number
   /** libuv: watches the loop's fd, looks before libuv sleeps, calls onBatch. */

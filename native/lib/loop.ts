@@ -59,11 +59,10 @@ function newSlab(bytes: number): ArrayBuffer {
   return slab
 }
 
-/** Bytes of the next large slab, where a message lately had so many: a power of two. */
+/** Bytes of the next large slab, where messages lately had so many, a power of two. So is this. */
 function largeBytesFor(message: number): number {
   const many = Math.min(message * LARGE_MESSAGES, LARGE_BYTES)
-  const wanted = Math.min(Math.max(many, message * LARGEST_MESSAGES), LARGEST_BYTES)
-  return 2 ** Math.ceil(Math.log2(wanted))
+  return Math.min(Math.max(many, message * LARGEST_MESSAGES), LARGEST_BYTES)
 }
 
 /** Loops of this thread, whose outboxes are flushed at its end: process.exit runs no cleanup of the addon. */
@@ -93,8 +92,10 @@ export class MessageLoop {
   slab: ArrayBuffer
   /** The large slab, likewise. */
   large: ArrayBuffer = new ArrayBuffer(0)
-  /** Used or missed bytes of the large slab after which there is a new one: the next message would probably not fit. */
-  #largeFull = LARGE_FROM
+  /** Used bytes of the large slab from which on there is a new one: the next message would probably not fit. */
+  #largeFull = 0
+  /** Missed bytes of it after which another size is thought of. */
+  #largeMissed = LARGE_FROM
 
   readonly #addon: Addon
   readonly #outTable: Int32Array
@@ -157,21 +158,28 @@ export class MessageLoop {
   /** Replaces the slabs of which too little is left; after a batch, a blocking call, a receive. */
   renew(): void {
     const { words } = this
-    const used = words[Word.largePosition] as number
-    const missed = words[Word.largeMissed] as number
-    if (used > this.#largeFull || missed > this.#largeFull) this.#renewLarge(used + missed)
+    if ((words[Word.largePosition] as number) > this.#largeFull) this.#renewLarge()
+    else if ((words[Word.largeMissed] as number) > this.#largeMissed) this.#adaptLarge()
     if ((words[Word.slabPosition] as number) <= SLAB_BYTES - SLAB_RESERVE || this.#destroyed) return
     this.slab = newSlab(SLAB_BYTES)
     this.#addon.setSlab(this.handle, this.slab)
   }
 
-  #renewLarge(received: number): void {
+  #renewLarge(): void {
     if (this.#destroyed) return
-    const message = received / Math.max(1, this.words[Word.largeCount] as number)
-    const bytes = largeBytesFor(message)
+    const bytes = largeBytesFor(this.#addon.largeSize(this.handle))
     this.large = newSlab(bytes)
     this.#largeFull = bytes - bytes / LARGEST_MESSAGES
+    this.#largeMissed = LARGE_FROM
     this.#addon.setLargeSlab(this.handle, this.large)
+  }
+
+  /** Much came that had no place in the large slab: another one, if there would be a place in it and it pays. */
+  #adaptLarge(): void {
+    const bytes = largeBytesFor(this.#addon.largeSize(this.handle))
+    if (bytes === this.large.byteLength) this.words[Word.largeMissed] = 0
+    else if ((this.words[Word.largeMissed] as number) * 4 < bytes) this.#largeMissed = bytes / 4
+    else this.#renewLarge()
   }
 
   /** All of a slab: one view for as long as it is the one that is filled. */

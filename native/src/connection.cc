@@ -40,9 +40,12 @@ Sink::Put BatchSink::AddAny(const coroipc_entry& row, const uint8_t* payload, ui
     return Put::kTaken;
   }
   // One that has a place waits for the receiver's next one, if this turn brought anything at all.
-  if ((large || bytes < COROIPC_BLOCK_BYTES) && batch.count != 0) return Put::kFull;
+  const bool waits = (large || bytes < COROIPC_BLOCK_BYTES) && batch.count != 0;
   // Many small records can name one large segment: what they become here is bounded for each batch.
-  if (block_bytes_ != 0 && block_bytes_ + bytes > kBatchBlockBytesMax) return Put::kFull;
+  if (waits || (block_bytes_ != 0 && block_bytes_ + bytes > kBatchBlockBytesMax)) {
+    refused_ = true;
+    return Put::kFull;
+  }
   void* const block = BlockAllocate(bytes);
   if (block == nullptr) return Put::kNoMemory;
   block_bytes_ += bytes;

@@ -84,6 +84,8 @@ class BatchSink final : public Sink {
   bool Give(const coroipc_entry& row, void* block);
   bool full() const { return batch_->count == batch_->capacity; }
   uint32_t left() const { return batch_->capacity - batch_->count; }
+  // Since it was last asked, a message found no room that has its place in the next batch.
+  bool TakeRefused() { return std::exchange(refused_, false); }
 
  private:
   Put AddAny(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) override;
@@ -91,6 +93,7 @@ class BatchSink final : public Sink {
   bool HasPlaceInLarge(uint32_t bytes) const;
 
   uint64_t block_bytes_ = 0;
+  bool refused_ = false;
 };
 
 class Connection {

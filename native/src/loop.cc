@@ -287,6 +287,15 @@ void Loop::Push(List& list, Connection& connection, Connection::List name) {
   ++list.count;
 }
 
+void Loop::PushFirst(List& list, Connection& connection, Connection::List name) {
+  connection.list = name;
+  connection.list_previous = nullptr;
+  connection.list_next = list.first;
+  (list.first == nullptr ? list.last : list.first->list_previous) = &connection;
+  list.first = &connection;
+  ++list.count;
+}
+
 void Loop::Remove(Connection& connection) {
   if (connection.list == Connection::List::kNone) return;
   List& list = ListOf(connection);
@@ -478,10 +487,19 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
         Connection& connection = *list.first;
         Remove(connection);
         const uint32_t number = connection.number();
+        const uint32_t before = batch->count;
         const bool more = connection.Turn(sink, 0);
+        const bool refused = sink.TakeRefused() && batch->count == before;
         // It may have ended, and an ended one that nobody holds is gone.
         if (at(number) != &connection || connection.phase() == Connection::Phase::kEnded) continue;
         if (connection.list != Connection::List::kNone) continue;  // put back by itself
+        if (more && refused) {
+          // The next arena is this one's before anybody else's: behind those who filled this one it
+          // would find no room again, for ever.
+          PushFirst(ready_[connection.priority], connection, Connection::List::kReady);
+          turns = 0;
+          break;
+        }
         if (more) {
           Push(ready_[connection.priority], connection, Connection::List::kReady);
         } else if (connection.phase() == Connection::Phase::kOpen) {

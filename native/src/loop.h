@@ -142,6 +142,7 @@ class Loop {
     uint32_t count = 0;
   };
   void Push(List& list, Connection& connection, Connection::List name);
+  void PushFirst(List& list, Connection& connection, Connection::List name);
   void Remove(Connection& connection);
   List& ListOf(const Connection& connection);
   Status AddToPoll(int fd, Source source, uint32_t number, bool writable);

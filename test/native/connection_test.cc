@@ -142,6 +142,58 @@ TEST("a batch of one row at a time loses nothing") {
   CHECK_EQ(next, 20u);
 }
 
+// One fills the arena each turn with messages of a size; turns until the other's single one came.
+int TurnsBeside(uint32_t flood_bytes, uint32_t other_bytes) {
+  Server server;
+  server.Start(false);
+  RawClient flood, other;
+  const coroipc_setup_request setup = MakeSetupRequest(1, Terms{});
+  for (RawClient* peer : {&flood, &other}) {
+    REQUIRE(peer->ConnectSocket(server.name));
+    REQUIRE(SendWithFds(peer->socket, &setup, sizeof setup, {}));
+  }
+  Batch batch(64, 8192);
+  std::vector<uint8_t> large(4 * COROIPC_BLOCK_BYTES);
+  batch.get()->large = large.data();
+  batch.get()->large_bytes = static_cast<uint32_t>(large.size());
+  batch.get()->large_max = static_cast<uint32_t>(large.size());
+  int connected = 0;
+  REQUIRE(Eventually([&] {
+    (void)coroipcs_receive(server.server, batch.get(), 1);
+    for (const Row& row : batch.Take()) connected += row.entry.kind == COROIPC_KIND_CONNECTED;
+    return connected == 2;
+  }));
+  CHECK_EQ(flood.TakeReply(), COROIPC_OK);
+  CHECK_EQ(other.TakeReply(), COROIPC_OK);
+  const std::vector<uint8_t> bytes(std::max(flood_bytes, other_bytes));
+  coroipc_record header = {};
+  header.kind = COROIPC_RECORD_SEND;
+  header.id = 1;
+  const auto top_up = [&] {
+    while (flood.Put(header, bytes.data(), flood_bytes) == COROIPC_OK) continue;
+  };
+  top_up();
+  (void)coroipcs_receive(server.server, batch.get(), 1);  // the flood is at work
+  CHECK(batch.Take().size() > 1);
+  coroipc_record single = header;
+  single.id = 2;
+  CHECK_EQ(other.Put(single, bytes.data(), other_bytes), COROIPC_OK);
+  for (int turn = 1; turn <= 100; ++turn) {
+    top_up();
+    (void)coroipcs_receive(server.server, batch.get(), 1);
+    for (const Row& row : batch.Take())
+      if (row.entry.id == 2) return turn;
+  }
+  return 101;
+}
+
+TEST("whoever found no room beside one who fills it is first in the next batch") {
+  CHECK(TurnsBeside(2000, 2000) <= 3);
+  CHECK(TurnsBeside(2000, 8000) <= 3);
+  CHECK(TurnsBeside(COROIPC_BLOCK_BYTES, COROIPC_BLOCK_BYTES) <= 3);
+  CHECK(TurnsBeside(COROIPC_BLOCK_BYTES, 3 * COROIPC_BLOCK_BYTES) <= 3);
+}
+
 // -- order ----------------------------------------------------------------------------------------
 
 TEST("what is queued and what goes directly arrive in the order of the calls, small and large") {

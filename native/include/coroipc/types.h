@@ -162,7 +162,7 @@ struct coroipc_batch {
   uint8_t* large;      /* as arena, for payloads of COROIPC_BLOCK_BYTES and more; NULL: none */
   uint32_t large_bytes;
   uint32_t large_min;  /* payloads of so many bytes and more ... */
-  uint32_t large_max;  /* ... and at most so many have their place there */
+  uint32_t large_max;  /* ... at most so many (no more than large_bytes) go there */
   uint32_t large_used; /* set by receive */
 };
 
