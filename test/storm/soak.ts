@@ -6,7 +6,7 @@
 //   mortal    ends and comes back all the time; its clients stay
 import { held, rssBytes } from '../support/gauge.js'
 import type { Program } from '../support/program.js'
-import { sleep } from '../support/wait.js'
+import { sleep, until } from '../support/wait.js'
 import { Crew, Knowledge, PROMISED_MS, type Role } from './crew.js'
 import { latencyUs } from './ledger.js'
 import { INTERPRETED_FLAGS, LIVE_FLAGS } from './live.js'
@@ -139,6 +139,8 @@ const LIVE_LATE = { judgedS: 8 * 3600, bytesHourly: SLOPE_MAX }
 /** Where nothing is compiled. */
 const LIVE_INTERPRETED = { judgedS: 1440, bytesHourly: SLOPE_MAX }
 const MESSAGES = 1e8
+/** Between two reports of what is in use, at least: live.ts. */
+const REPORT_S = 30
 
 export function line(points: readonly Point[]): Line {
   const count = points.length
@@ -271,8 +273,13 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     for (; goesOn(); restarts++) {
       // At first so often that whoever comes back has done everything often by the time that counts.
       await sleep(draw() * (now() < warmUp(seconds) ? 100 : 3000))
+      const before = m.column('epoch')
       knowledge.addClients(m, await m.endServer(draw() < 0.5 ? 'SIGTERM' : 'SIGKILL'))
       await m.startServer(draw() < 0.2 ? 'node' : 'c')
+      // An answer may be one of the server before, which a busy client takes late.
+      await until('connections', () =>
+        m.column('epoch').every((made, i) => made > (before[i] ?? 0)),
+      )
       await m.progress()
       await count('client, C')
       await count('client, Node.js')
@@ -296,8 +303,9 @@ export async function soak(options: SoakOptions): Promise<Soak> {
       await count('server, Node.js')
       for (const who of collected) {
         const bytes = live[who]()
-        // Reported by itself, every so often.
-        if (bytes > 0 && bytes !== series.live[who].at(-1)?.[1])
+        // Reported by itself, every so often; one that does not change has been reported again by then.
+        const last = series.live[who].at(-1)
+        if (bytes > 0 && (bytes !== last?.[1] || after.at - last[0] >= REPORT_S))
           series.live[who].push([after.at, bytes])
       }
       for (const crew of crews) faults.push(...crew.faults())
