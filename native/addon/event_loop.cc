@@ -15,7 +15,8 @@ namespace {
 
 // Whoever keeps a payload keeps its slab: of the large one at most so many times its own size.
 constexpr uint32_t kLargeShare = 64;
-// So many fit into it at least: less than that share is left when JavaScript brings the next one.
+// So many fit into it at least. JavaScript brings the next one when less than that share is left:
+// LARGEST_MESSAGES in native/lib/loop.ts has to be the same.
 constexpr uint32_t kLargeLeast = 4;
 // Larger ones have blocks of their own, and say nothing of the slab that others need.
 constexpr uint32_t kLargeMost = 2u << 20;

@@ -15,6 +15,7 @@
 #define COROIPC_SRC_CONNECTION_H
 
 #include <memory>
+#include <utility>
 
 #include "buffer.h"
 #include "channel.h"
