@@ -44,11 +44,13 @@ export { localServers } from './local-servers.js'
 export {
   FLUSH_BYTES,
   type FailedRow,
+  isTransferred,
   MessageLoop,
   SLAB_BYTES,
   SLAB_RESERVE,
   SMALL_BYTES,
   SMALL_TEXT,
+  TRANSFERRED,
 } from './loop.js'
 export {
   abortSignal,

@@ -59,6 +59,18 @@ function newSlab(bytes: number): ArrayBuffer {
   return slab
 }
 
+/** What is told of a payload that was in such a slab. */
+export const TRANSFERRED =
+  'the memory that the payload lay in was transferred by whoever had another payload of it: transfer a copy'
+
+/**
+ * Whether the slab of a row is somebody else's now: V8's `ArrayBuffer.prototype.transfer` (Node.js 22) asks for no mark. Then
+ * what lies in it is lost for those who come after, and they are told.
+ */
+export function isTransferred(slab: Bytes, large: ArrayBuffer, flags: number): boolean {
+  return flags === In.large ? large.byteLength === 0 : flags === In.slab && slab.length === 0
+}
+
 /** Bytes of the next large slab, where messages lately had so many, a power of two. So is this. */
 function largeBytesFor(message: number): number {
   const many = Math.min(message * LARGE_MESSAGES, LARGE_BYTES)

@@ -43,6 +43,7 @@ import {
   statsFrom,
   Status,
   timeout,
+  TRANSFERRED,
   Word,
 } from '@coroipc/native'
 import { EventEmitter } from 'eventemitter3'
@@ -798,6 +799,27 @@ export class ClientConnection
       this.#settle(pending, undefined, lease)
     }
     if (this.#queue.length > 0) this.#drain()
+  }
+
+  /** An answer came, but its payload cannot be had any more. */
+  answerLost(slot: number): void {
+    const pending = this.#table.answered(slot)
+    if (pending !== undefined)
+      this.#fail(
+        pending,
+        ipcError(Status.ABORTED, {
+          subject: `request ${pending.id}, which was answered`,
+          cause: new TypeError(TRANSFERRED),
+        }),
+      )
+    if (this.#queue.length > 0) this.#drain()
+  }
+
+  /** So for a dispatch. */
+  dispatchLost(id: number): void {
+    this.#undelivered(
+      ipcError(Status.ABORTED, { subject: `dispatch ${id}`, cause: new TypeError(TRANSFERRED) }),
+    )
   }
 
   /** Whether its callback is all that is to be told of its answer: the way of most, in which nothing is made. */

@@ -8,6 +8,7 @@ import {
   In,
   ipcError,
   isTraced,
+  isTransferred,
   Kind,
   MessageLoop,
   nativeError,
@@ -100,6 +101,10 @@ export class Group {
       const bytes = table[at + Row.bytes] as number
       let payload: Uint8Array = EMPTY
       let buffer = -1
+      if (isTransferred(memory, large, flags) && kind <= Kind.dispatch && bytes > 0) {
+        this.#lost(at, number, kind)
+        continue
+      }
       if (kind <= Kind.dispatch && flags === In.slab) {
         const connection = this.connections[number]
         const offset = table[at + Row.offset] as number
@@ -169,6 +174,14 @@ export class Group {
     if (this.#leaving.length > 0) {
       for (const number of this.#leaving.splice(0)) addon.disconnect(this.loop.handle, number)
     }
+  }
+
+  /** A payload that came, in memory which a callback of this batch has transferred to somebody else. */
+  #lost(at: number, number: number, kind: number): void {
+    const { table } = this.loop
+    const connection = this.connections[number]
+    if (kind === Kind.response) connection?.answerLost(table[at + Row.correlation] as number)
+    else connection?.dispatchLost(table[at + Row.id] as number)
   }
 
   #row(at: number, number: number, kind: number, payload: Uint8Array, buffer: number): void {

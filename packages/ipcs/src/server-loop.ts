@@ -20,6 +20,7 @@ import {
   ipcError,
   isBytes,
   isTraced,
+  isTransferred,
   Kind,
   MessageLoop,
   nativeError,
@@ -34,6 +35,7 @@ import {
   statsFrom,
   Status,
   statusOf,
+  TRANSFERRED,
   Word,
 } from '@coroipc/native'
 import { type Connection, type ConnectionOwner, ServerConnection } from './connection.js'
@@ -190,6 +192,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       const bytes = table[at + Row.bytes] as number
       const kind = table[at + Row.kind] as number
       try {
+        if (isTransferred(memory, large, flags) && kind <= Kind.dispatch && bytes > 0) {
+          this.#lost(at, number, kind)
+          continue
+        }
         // Closing is asked for each: a handler of this batch may have begun it, and those behind it are told RETRY.
         if (direct && !this.closing && kind === Kind.request && flags === In.slab) {
           const connection = this.connections[number]
@@ -240,6 +246,25 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       }
     }
     if (lentFrom >= 0 && kept === 0) this.loop.turnBack(slab, position, lentFrom)
+  }
+
+  /** A request came, in memory which a handler of this batch has transferred to somebody else: as if its own had thrown. */
+  #lost(at: number, number: number, kind: number): void {
+    const { table } = this.loop
+    const connection = this.connections[number]
+    if (connection === undefined || connection.closed) return
+    const request = new ServerRequest(
+      this,
+      connection,
+      table[at + Row.id] as number,
+      table[at + Row.correlation] as number,
+      kind === Kind.send,
+      EMPTY,
+      (table[at + Row.argument] as number) >>> 0,
+      0,
+      -1,
+    )
+    this.#threw(request, new TypeError(TRANSFERRED), Status.HANDLER_FAILED)
   }
 
   /** The short way of a request that is answered at once, with few bytes. Whatever else comes of it goes the long way. */
