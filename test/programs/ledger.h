@@ -40,6 +40,7 @@ enum ledger_server {
   SERVER_BACKLOG_BYTES,
   SERVER_TURNS,      /* times these words were written */
   SERVER_LIVE_BYTES, /* Node.js alone: test/storm/live.ts */
+  SERVER_LEAST_RSS,  /* so is this */
   /* Written by whoever leads: 0, or 1 + the first of the lanes whose clients make no call. */
   LEDGER_PAUSED = 64,
 };
@@ -70,6 +71,7 @@ enum ledger_lane {
   LANE_DISPATCHED,
   LANE_REFUSED,      /* connects that found nobody; the client's, as the first ones */
   LANE_LIVE_BYTES,   /* Node.js alone: test/storm/live.ts */
+  LANE_LEAST_RSS,    /* so is this */
   LANE_LATENCY = 32, /* LEDGER_BUCKETS counts of calls, by half powers of two of nanoseconds */
 };
 #define LEDGER_BUCKETS 64u

@@ -21,6 +21,7 @@ const serverWords = {
   backlogBytes: 10,
   turns: 11,
   liveBytes: 12,
+  leastRss: 13,
   paused: 64,
 } as const
 
@@ -50,6 +51,7 @@ const laneWords = {
   dispatched: 23,
   refused: 24,
   liveBytes: 25,
+  leastRss: 26,
 } as const
 
 const LATENCY = 32

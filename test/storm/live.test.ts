@@ -12,7 +12,7 @@ async function grownKib(each: string): Promise<number> {
     let garbage
     setInterval(() => { ${each} }, 1)
     let reports = 0
-    reportLive((bytes) => { console.log('live', bytes); if (++reports === 8) process.exit() }, 20)
+    reportLive((bytes, rss) => { console.log('live', bytes, rss); if (++reports === 8) process.exit() }, 20)
   `
   const program = Program.command(
     process.execPath,
@@ -24,6 +24,11 @@ async function grownKib(each: string): Promise<number> {
   t.equal(await program.end(), 0)
   const bytes = program.lines.map((line) => Number(line.split(' ')[1]))
   t.equal(bytes.length, 8)
+  const { rss } = process.memoryUsage()
+  for (const line of program.lines) {
+    const resident = Number(line.split(' ')[2])
+    t.ok(resident > rss / 8 && resident < rss * 8, `resident: ${resident}`)
+  }
   return ((bytes[7] as number) - (bytes[2] as number)) / 1024
 }
 

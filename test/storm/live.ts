@@ -2,6 +2,10 @@
 // for hours: V8 makes its nursery larger when much survives, and whatever was used at the worst moment ever (a late collection,
 // many large payloads at once: up to the 64 MiB that native/src/block.cc keeps) stays resident from then on.
 
+import { openSync, readSync } from 'node:fs'
+import { getHeapStatistics } from 'node:v8'
+import { statusRss } from '../support/gauge.js'
+
 /** Whoever is started with these has a nursery of its final size from the first minute on, and can be asked to collect. */
 export const LIVE_FLAGS: readonly string[] = [
   '--expose-gc',
@@ -21,20 +25,35 @@ export const INTERPRETED_FLAGS: readonly string[] = [
 /** The least of so many looks: what was on its way at one of them is not held. */
 const LOOKS = 10
 
-/** Reports the bytes that are still in use after a collection, of the heap and outside of it, every ten looks. */
-export function reportLive(report: (bytes: number) => void, lookMs: number = 2000): void {
+/**
+ * Reports every ten looks the bytes that are still in use after a collection, of the heap and outside of it, and what is
+ * resident then, pages of rings apart. No look opens a file: somebody counts the descriptors of this process.
+ */
+export function reportLive(
+  report: (bytes: number, rssBytes: number) => void,
+  lookMs: number = 2000,
+): void {
   const { gc } = globalThis
   if (gc === undefined) return
+  const status = openSync('/proc/self/status', 'r')
+  const text = Buffer.alloc(8192)
   let least = Number.POSITIVE_INFINITY
+  let leastRss = Number.POSITIVE_INFINITY
   let looks = 0
   setInterval(() => {
     // What the first one leaves to finalizers, the second one finds.
     gc()
     gc()
-    const { heapUsed, external } = process.memoryUsage()
-    least = Math.min(least, heapUsed + external)
+    const { used_heap_size: used, external_memory: external } = getHeapStatistics()
+    least = Math.min(least, used + external)
+    const rss = statusRss(
+      text.toString('latin1', 0, readSync(status, text, 0, text.length, 0)),
+      true,
+    )
+    leastRss = Math.min(leastRss, rss)
     if (++looks % LOOKS !== 0) return
-    report(least)
+    report(least, leastRss)
     least = Number.POSITIVE_INFINITY
+    leastRss = Number.POSITIVE_INFINITY
   }, lookMs).unref()
 }

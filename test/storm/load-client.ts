@@ -28,7 +28,10 @@ const PAUSE_MS = 1
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 ledger.set(lane, 'pid', process.pid)
-reportLive((bytes) => ledger.set(lane, 'liveBytes', bytes))
+reportLive((bytes, rss) => {
+  ledger.set(lane, 'leastRss', rss)
+  ledger.set(lane, 'liveBytes', bytes)
+})
 
 function wrong(what: string, number: number): void {
   console.error(`load-client ${lane}: ${what}: ${number}`)

@@ -112,7 +112,10 @@ function count(): void {
 await server.listen(inherited(name) ?? name)
 count()
 const timer = setInterval(count, TURN_MS)
-reportLive((bytes) => ledger.setServer('liveBytes', bytes))
+reportLive((bytes, rss) => {
+  ledger.setServer('leastRss', rss)
+  ledger.setServer('liveBytes', bytes)
+})
 process.once('SIGTERM', () => {
   clearInterval(timer)
   void server.close({ timeoutMs: 0 }).then(() => process.exit())

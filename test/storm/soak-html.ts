@@ -43,6 +43,13 @@ export function soakHtml(soak: Soak, about: string): string {
         Object.entries(series.live).map(([who, points]) => [who, mebibytes(points)]),
       ),
     },
+    {
+      title: 'Resident after a collection, rings apart',
+      unit: 'MiB',
+      lines: Object.fromEntries(
+        Object.entries(series.leastRss).map(([who, points]) => [who, mebibytes(points)]),
+      ),
+    },
     { title: 'Descriptors, when as much as ever is connected', unit: '', lines: series.fds },
     { title: 'Mappings of shared memory', unit: '', lines: series.maps },
     {

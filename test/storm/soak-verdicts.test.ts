@@ -39,6 +39,9 @@ function run(
     own: line(points),
     ...but,
   }
+  const reported = Object.fromEntries(
+    collected.map((who) => [who, line(points)]),
+  ) as unknown as Piece['live']
   return {
     seconds: minutes * 60,
     interpreted: false,
@@ -49,9 +52,8 @@ function run(
     deaths: 1,
     lateMs: 1,
     watched: Object.fromEntries(watched.map((who) => [who, kept])) as unknown as Piece['watched'],
-    live: Object.fromEntries(
-      collected.map((who) => [who, line(points)]),
-    ) as unknown as Piece['live'],
+    live: reported,
+    leastRss: reported,
   }
 }
 
@@ -79,6 +81,10 @@ t.test('verdicts over several runs', async (t) => {
   t.equal(of([interpreted(40, 5)], level), true, 'soon, where nothing is compiled')
   t.equal(of([interpreted(40, 15)], level), false)
   t.equal(of([interpreted(20, 5)], level), undefined)
+  const resident = 'server, Node.js: RSS after a collection'
+  t.equal(of([interpreted(40, 5)], resident), true)
+  t.equal(of([interpreted(40, 15)], resident), false)
+  t.equal(of([run(60, 5)], resident), undefined, 'only of such runs')
   t.equal(of([interpreted(40, 15), run(60, 5)], level), false, 'each for itself')
   t.equal(of([run(60, 5)], level), undefined, 'only of such runs')
   t.equal(of([run(20, 5)], c), undefined, 'too short alone')

@@ -52,6 +52,8 @@ export interface Series {
   readonly own: Record<Watched, Point[]>
   /** In use after a collection: live.ts. */
   readonly live: Record<Collected, Point[]>
+  /** Resident then, without what is shared. */
+  readonly leastRss: Record<Collected, Point[]>
   /** All descriptors, and mappings of our memory, at moments when as much as ever is connected. */
   readonly fds: Record<Watched, Point[]>
   readonly maps: Record<Watched, Point[]>
@@ -111,6 +113,7 @@ export interface Piece {
   readonly lateMs: number
   readonly watched: Readonly<Record<Watched, Kept>>
   readonly live: Readonly<Record<Collected, Line>>
+  readonly leastRss: Readonly<Record<Collected, Line>>
 }
 
 export interface Soak {
@@ -119,8 +122,8 @@ export interface Soak {
   readonly verdicts: readonly Verdict[]
 }
 
-/** Warm-up: a fifth of the run, at most ten minutes. */
-const warmUp = (seconds: number): number => Math.min(seconds / 5, 600)
+/** Warm-up: a quarter of the run, at most 15 minutes. What is resident of a process in Node.js is level no sooner. */
+const warmUp = (seconds: number): number => Math.min(seconds / 4, 900)
 /** Less than this, warm-up not counted, tells nothing about slopes: of C, of Node.js with its heap. In runs of PIECE_S at least. */
 const JUDGED_S: Readonly<Record<Watched, number>> = {
   'server, C': 1440,
@@ -137,7 +140,7 @@ const SLOPE_MAX = 10 * 1024 // bytes an hour
 const LIVE_SOON = { judgedS: 1440, bytesHourly: 256 * 1024 }
 const LIVE_LATE = { judgedS: 8 * 3600, bytesHourly: SLOPE_MAX }
 /** Where nothing is compiled. */
-const LIVE_INTERPRETED = { judgedS: 1440, bytesHourly: SLOPE_MAX }
+const INTERPRETED = { judgedS: 1440, bytesHourly: SLOPE_MAX }
 const MESSAGES = 1e8
 /** Between two reports of what is in use, at least: live.ts. */
 const REPORT_S = 30
@@ -190,6 +193,14 @@ function kept(series: Series, who: Watched, from: number): Kept {
   }
 }
 
+const reports = (
+  series: Readonly<Record<Collected, Point[]>>,
+  from: number,
+): Readonly<Record<Collected, Line>> => ({
+  'server, Node.js': line(series['server, Node.js'].filter(([at]) => at >= from)),
+  'client, Node.js': line(series['client, Node.js'].filter(([at]) => at >= from)),
+})
+
 const forEach = <Value>(make: () => Value): Record<Watched, Value> =>
   Object.fromEntries(watched.map((who) => [who, make()])) as Record<Watched, Value>
 
@@ -220,6 +231,7 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     rss: forEach(() => []),
     own: forEach(() => []),
     live: { 'server, Node.js': [], 'client, Node.js': [] },
+    leastRss: { 'server, Node.js': [], 'client, Node.js': [] },
     fds: forEach(() => []),
     maps: forEach(() => []),
     p50: [],
@@ -233,9 +245,9 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     'client, C': () => (m.members[0] as Program).pid,
     'client, Node.js': () => (m.members[mortal.length - 1] as Program).pid,
   }
-  const live: Record<Collected, () => number> = {
-    'server, Node.js': () => b.ledger.server('liveBytes'),
-    'client, Node.js': () => m.ledger.get(mortal.length - 1, 'liveBytes'),
+  const reported: Record<Collected, (word: 'liveBytes' | 'leastRss') => number> = {
+    'server, Node.js': (word) => b.ledger.server(word),
+    'client, Node.js': (word) => m.ledger.get(mortal.length - 1, word),
   }
   const began = performance.now()
   const now = (): number => (performance.now() - began) / 1000
@@ -302,11 +314,13 @@ export async function soak(options: SoakOptions): Promise<Soak> {
       before = after
       await count('server, Node.js')
       for (const who of collected) {
-        const bytes = live[who]()
+        const bytes = reported[who]('liveBytes')
         // Reported by itself, every so often; one that does not change has been reported again by then.
         const last = series.live[who].at(-1)
-        if (bytes > 0 && (bytes !== last?.[1] || after.at - last[0] >= REPORT_S))
+        if (bytes > 0 && (bytes !== last?.[1] || after.at - last[0] >= REPORT_S)) {
           series.live[who].push([after.at, bytes])
+          series.leastRss[who].push([after.at, reported[who]('leastRss')])
+        }
       }
       for (const crew of crews) faults.push(...crew.faults())
       tick?.(after.at, after.messages)
@@ -342,9 +356,8 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     watched: Object.fromEntries(
       watched.map((who) => [who, kept(series, who, from)]),
     ) as unknown as Piece['watched'],
-    live: Object.fromEntries(
-      collected.map((who) => [who, line(series.live[who].filter(([at]) => at >= from))]),
-    ) as unknown as Piece['live'],
+    live: reports(series.live, from),
+    leastRss: reports(series.leastRss, from),
   }
   return { piece, series, verdicts: judge([piece]) }
 }
@@ -413,11 +426,19 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
 function judgeLive(pieces: readonly Piece[], who: Collected): Verdict[] {
   const of = (piece: Piece): Line => piece.live[who]
   const what = `${who}: in use after a collection, ${kib(SLOPE_MAX)} KiB an hour more at most`
-  const interpreted = pieces.filter((piece) => piece.interpreted)
-  const compiled = pieces.filter((piece) => !piece.interpreted)
   const verdicts: Verdict[] = []
+  const interpreted = pieces.filter((piece) => piece.interpreted)
   if (interpreted.length > 0) {
-    const { seen, held } = judgeGrowth(interpreted, LIVE_INTERPRETED, of)
+    const { seen, held } = judgeGrowth(interpreted, INTERPRETED, (piece) => piece.leastRss[who])
+    verdicts.push({
+      what: `${who}: RSS after a collection, rings apart, grows by 10 KiB an hour at most, interpreted`,
+      seen,
+      held,
+    })
+  }
+  const compiled = pieces.filter((piece) => !piece.interpreted)
+  if (interpreted.length > 0) {
+    const { seen, held } = judgeGrowth(interpreted, INTERPRETED, of)
     verdicts.push({ what: `${what}, interpreted`, seen, held })
   }
   if (compiled.length > 0) {

@@ -65,7 +65,11 @@ export function mapped(pid?: number): number[] {
 
 /** Resident memory of this process or another, in bytes; `own`: without pages that it shares, as those of rings. */
 export function rssBytes(pid?: number, own = false): number {
-  const status = readFileSync(path(pid, 'status'), 'utf8')
+  return statusRss(readFileSync(path(pid, 'status'), 'utf8'), own)
+}
+
+/** The same from a text of proc(5)'s status. */
+export function statusRss(status: string, own: boolean): number {
   const bytes = (name: string): number =>
     Number(new RegExp(`^${name}:\\s*(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
   return bytes('VmRSS') - (own ? bytes('RssShmem') : 0)
