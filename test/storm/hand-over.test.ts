@@ -25,3 +25,17 @@ t.test(`${HAND_OVERS} hot restarts under load`, async (t) => {
     'each request has one outcome, and those that were answered were executed once',
   )
 })
+
+for (const [mutant, what] of [
+  ['hurries', 'unknown'],
+  ['lets-go', 'refused'],
+] as const)
+  t.test(`a server that ${mutant} is told`, async (t) => {
+    await using crew = await Crew.start({ directory, roles: eight, server: 'node', mutant })
+    const faults = await handOverOften(crew, HAND_OVERS, () => crew.total(what) > 0)
+    t.ok(
+      faults.length > 0 || crew.total(what) > 0,
+      `${what}: ${crew.total(what)}; ${faults.join('; ')}`,
+    )
+    await crew.end()
+  })

@@ -1,10 +1,12 @@
-// test/programs/load-server.c in Node.js: load-server <name> <ledger>. The same services and request ids; what each
-// does is said there. SIGUSR2 has it start its successor, hand the socket over, and leave in order.
+// test/programs/load-server.c in Node.js: load-server <name> <ledger> [mutant]. The same services and request ids; what each
+// does is said there. SIGUSR2 has it start its successor, hand the socket over, and leave in order; mutants of this: it
+// `hurries` away as soon as the other listens, or it `lets-go` of the socket before there is another.
+import { spawn } from 'node:child_process'
 import { type Connection, handOver, type Handlers, inherited, Server } from '@coroipc/ipcs'
 import { endWithParent, Ledger, nowNs, readMessage, SMALL_BYTES, writeMessage } from './ledger.js'
 import { reportLive } from './live.js'
 
-const [name = '', path = ''] = process.argv.slice(2)
+const [name = '', path = '', mutant = ''] = process.argv.slice(2)
 const DISPATCHES = 16
 const TURN_MS = 5
 
@@ -122,6 +124,15 @@ process.once('SIGTERM', () => {
 })
 process.once('SIGUSR2', () => {
   clearInterval(timer)
+  if (mutant === 'lets-go') {
+    void server.close().then(() => {
+      spawn(process.execPath, process.argv.slice(1), { env, stdio: 'inherit' }).unref()
+      process.exit()
+    })
+    return
+  }
+  if (mutant === 'hurries')
+    setInterval(() => ledger.server('pid') !== process.pid && process.kill(process.pid, 'SIGKILL'))
   void handOver(server, { env }).then(() => process.exit())
 })
 console.log('ready')
