@@ -1,6 +1,7 @@
 // Whoever transfers the buffer of a payload takes the others in it away. Those that lay in the same memory and were to come
 // are told at once, by name, and whatever comes later is as ever. Since Node.js 24 nobody can: there the attempt throws.
 import { setFlagsFromString } from 'node:v8'
+import { runInThisContext } from 'node:vm'
 import { markAsUntransferable } from 'node:worker_threads'
 import { connect, IpcError } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
@@ -24,7 +25,9 @@ const possible = ((): boolean => {
   }
 })()
 setFlagsFromString('--allow-natives-syntax')
-const detach = new Function('buffer', '%ArrayBufferDetach(buffer)') as (buffer: ArrayBuffer) => void
+const detach = runInThisContext('(buffer) => %ArrayBufferDetach(buffer)') as (
+  buffer: ArrayBuffer,
+) => void
 
 for (const bytes of [64, 65536]) {
   t.test(
@@ -82,7 +85,7 @@ for (const bytes of [64, 65536]) {
             if (error !== null) {
               t.ok(IpcError.is(error))
               t.match(error.cause, { name: 'TypeError', message: /was transferred/ })
-              codes.push((error as IpcError).code)
+              codes.push(error.code)
             } else {
               t.equal(answer?.length, bytes)
               codes.push('bytes')
