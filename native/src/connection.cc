@@ -29,14 +29,13 @@ Sink::Put BatchSink::AddAny(const coroipc_entry& row, const uint8_t* payload, ui
     return Put::kTaken;
   }
   const bool large = HasPlaceInLarge(bytes);
-  if (large && bytes <= batch.large_bytes - batch.large_used) {
-    const uint32_t used = batch.large_used;
-    CopyIn(batch.large + used, payload, bytes);
-    PutRow(entry, row, used, bytes);
-    entry.flags = COROIPC_IN_LARGE;
-    // The last one may end where its place does, unaligned.
-    batch.large_used = used + std::min((bytes + 7u) & ~7u, batch.large_bytes - used);
-    batch.blocks[batch.count++] = nullptr;
+  const bool first = batch.count == began_;
+  if (large && bytes <= (first ? large_bytes_ : batch.large_bytes) - batch.large_used) {
+    Place(row, payload, bytes, true);
+    return Put::kTaken;
+  }
+  if (first && bytes < COROIPC_BLOCK_BYTES && bytes <= arena_bytes_ - batch.arena_used) {
+    Place(row, payload, bytes, false);
     return Put::kTaken;
   }
   // One that has a place waits for the receiver's next one, if this turn brought anything at all.
@@ -56,6 +55,32 @@ Sink::Put BatchSink::AddAny(const coroipc_entry& row, const uint8_t* payload, ui
   entry.flags = COROIPC_IN_BLOCK;
   batch.blocks[batch.count++] = block;
   return Put::kTaken;
+}
+
+void BatchSink::Place(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes,
+                      bool large) {
+  coroipc_batch& batch = *batch_;
+  const uint32_t whole = large ? large_bytes_ : arena_bytes_;
+  uint32_t& limit = large ? batch.large_bytes : batch.arena_bytes;
+  uint32_t& end = large ? batch.large_used : batch.arena_used;
+  const uint32_t used = end;
+  CopyIn((large ? batch.large : batch.arena) + used, payload, bytes);
+  PutRow(batch.entries[batch.count], row, used, bytes);
+  if (large) batch.entries[batch.count].flags = COROIPC_IN_LARGE;
+  // The last one may end where its place does, unaligned.
+  end = used + std::min((bytes + 7u) & ~7u, whole - used);
+  limit = std::max(limit, end);  // a first one goes beyond its half
+  batch.blocks[batch.count++] = nullptr;
+}
+
+void BatchSink::Begin(bool half) {
+  coroipc_batch& batch = *batch_;
+  const auto room = [half](uint32_t bytes, uint32_t used) {
+    return half ? used + ((bytes - used) / 2 & ~7u) : bytes;
+  };
+  batch.arena_bytes = room(arena_bytes_, batch.arena_used);
+  batch.large_bytes = room(large_bytes_, batch.large_used);
+  began_ = batch.count;
 }
 
 bool BatchSink::HasPlaceInLarge(uint32_t bytes) const {

@@ -79,7 +79,13 @@ class Sink {
 
 class BatchSink final : public Sink {
  public:
-  explicit BatchSink(coroipc_batch* batch) : Sink(batch) {}
+  explicit BatchSink(coroipc_batch* batch)
+      : Sink(batch), arena_bytes_(batch->arena_bytes), large_bytes_(batch->large_bytes) {}
+  BatchSink(const BatchSink&) = delete;
+  ~BatchSink() { Begin(false); }
+  // The turn of another connection. With `half` it gets half of the room that is left, and its
+  // first message all of it: those behind it find some, however much it has.
+  void Begin(bool half);
   // A row whose payload is already a private block (or nullptr); small ones move to the arena.
   // False: full.
   bool Give(const coroipc_entry& row, void* block);
@@ -90,9 +96,14 @@ class BatchSink final : public Sink {
 
  private:
   Put AddAny(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes) override;
+  void Place(const coroipc_entry& row, const uint8_t* payload, uint32_t bytes, bool large);
   // In `large`, or in the next one.
   bool HasPlaceInLarge(uint32_t bytes) const;
 
+  // Of the batch, which says less during a turn.
+  const uint32_t arena_bytes_;
+  const uint32_t large_bytes_;
+  uint32_t began_ = 0;  // rows when this turn did
   uint64_t block_bytes_ = 0;
   bool refused_ = false;
 };

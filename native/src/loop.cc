@@ -27,7 +27,8 @@ constexpr uint64_t kGapCapNs = 10 * kMillisecond;
 constexpr uint32_t kDisarmMax = 64;
 constexpr uint32_t kManyHot = 32;  // looking at this many takes longer than looking at the clock
 constexpr uint32_t kAgePerTurn = 4;
-constexpr uint32_t kFewReady = 16;  // so many have their turn at once
+constexpr uint32_t kFewReady = 16;    // so many have their turn at once
+constexpr uint32_t kRefusedMax = 64;  // so many that find no room cost no turn of others
 constexpr int kEventsPerLook = 64;
 
 // pidfd_open(2): readable when the process has ended.
@@ -287,12 +288,13 @@ void Loop::Push(List& list, Connection& connection, Connection::List name) {
   ++list.count;
 }
 
-void Loop::PushFirst(List& list, Connection& connection, Connection::List name) {
+void Loop::Insert(List& list, Connection* previous, Connection& connection, Connection::List name) {
   connection.list = name;
-  connection.list_previous = nullptr;
-  connection.list_next = list.first;
-  (list.first == nullptr ? list.last : list.first->list_previous) = &connection;
-  list.first = &connection;
+  Connection*& next = previous == nullptr ? list.first : previous->list_next;
+  connection.list_previous = previous;
+  connection.list_next = next;
+  (next == nullptr ? list.last : next->list_previous) = &connection;
+  next = &connection;
   ++list.count;
 }
 
@@ -480,27 +482,31 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
     // Of many, half a turn at a time, as of many messages of one (TurnCap): their peers go on with
     // these while the others are served.
     uint32_t turns = std::max(kFewReady, ReadyCount() / 2);
+    const bool many = ReadyCount() > 1;
     for (const uint8_t priority : kOrder[turn_ & 3u]) {
       List& list = ready_[priority];
-      for (uint32_t n = list.count; n != 0 && turns != 0 && list.first != nullptr && !sink.full();
-           --n, --turns) {
-        Connection& connection = *list.first;
+      // Who found no room stays where it is, in front of those who have their turn behind it: the
+      // next arena is theirs before anybody else's. At the end it would find none again, for ever.
+      Connection* refused = nullptr;
+      uint32_t refusals = 0;
+      for (uint32_t n = list.count; n != 0 && turns != 0 && !sink.full(); --n, --turns) {
+        Connection* const next = refused == nullptr ? list.first : refused->list_next;
+        if (next == nullptr) break;
+        Connection& connection = *next;
         Remove(connection);
         const uint32_t number = connection.number();
         const uint32_t before = batch->count;
+        sink.Begin(many);
         const bool more = connection.Turn(sink, 0);
-        const bool refused = sink.TakeRefused() && batch->count == before;
+        const bool no_room = sink.TakeRefused() && batch->count == before;
         // It may have ended, and an ended one that nobody holds is gone.
         if (at(number) != &connection || connection.phase() == Connection::Phase::kEnded) continue;
         if (connection.list != Connection::List::kNone) continue;  // put back by itself
-        if (more && refused) {
-          // The next arena is this one's before anybody else's: behind those who filled this one it
-          // would find no room again, for ever.
-          PushFirst(ready_[connection.priority], connection, Connection::List::kReady);
-          turns = 0;
-          break;
-        }
-        if (more) {
+        if (more && no_room) {
+          Insert(list, refused, connection, Connection::List::kReady);
+          refused = &connection;
+          if (++refusals <= kRefusedMax) ++turns;
+        } else if (more) {
           Push(ready_[connection.priority], connection, Connection::List::kReady);
         } else if (connection.phase() == Connection::Phase::kOpen) {
           Push(hot_, connection, Connection::List::kHot);
@@ -508,6 +514,7 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
       }
     }
   }
+  sink.Begin(false);
   // Ends of turns make events: hand them out now when there is room, else next time.
   AgeHot();
   HandOutEvents(sink);

@@ -142,7 +142,8 @@ class Loop {
     uint32_t count = 0;
   };
   void Push(List& list, Connection& connection, Connection::List name);
-  void PushFirst(List& list, Connection& connection, Connection::List name);
+  // Behind `previous`, or first.
+  void Insert(List& list, Connection* previous, Connection& connection, Connection::List name);
   void Remove(Connection& connection);
   List& ListOf(const Connection& connection);
   Status AddToPoll(int fd, Source source, uint32_t number, bool writable);

@@ -187,6 +187,72 @@ int TurnsBeside(uint32_t flood_bytes, uint32_t other_bytes) {
   return 101;
 }
 
+// The same beside so many that keep their rings full of these; eight bytes.
+int TurnsBesideMany(int many, uint32_t filler_bytes) {
+  Server server;
+  server.options.connections_per_uid = 128;
+  server.Start(false);
+  const coroipc_setup_request setup = MakeSetupRequest(1, Terms{});
+  Batch batch(256, 65536);
+  std::vector<uint8_t> large(2u << 20);
+  batch.get()->large = large.data();
+  batch.get()->large_bytes = static_cast<uint32_t>(large.size());
+  batch.get()->large_min = batch.get()->large_bytes / 64;
+  batch.get()->large_max = batch.get()->large_bytes / 4;
+  std::vector<RawClient> peers(static_cast<size_t>(many) + 1);
+  int connected = 0;
+  for (RawClient& peer : peers) {
+    REQUIRE(peer.ConnectSocket(server.name));
+    REQUIRE(SendWithFds(peer.socket, &setup, sizeof setup, {}));
+    const int before = connected;
+    REQUIRE(Eventually([&] {
+      (void)coroipcs_receive(server.server, batch.get(), 1);
+      for (const Row& row : batch.Take()) connected += row.entry.kind == COROIPC_KIND_CONNECTED;
+      return connected == before + 1;
+    }));
+    REQUIRE(peer.TakeReply() == COROIPC_OK);
+  }
+  RawClient& other = peers.back();
+  std::vector<uint8_t> bytes(filler_bytes);
+  coroipc_record record = {};
+  record.kind = COROIPC_RECORD_SEND;
+  record.id = 1;
+  const auto top_up = [&] {
+    for (RawClient& peer : peers)
+      while (&peer != &other && peer.Put(record, bytes.data(), filler_bytes) == COROIPC_OK)
+        continue;
+  };
+  for (int turn = 0; turn < 4; ++turn) {
+    top_up();
+    (void)coroipcs_receive(server.server, batch.get(), 1);
+    batch.Take();
+  }
+  coroipc_record single = record;
+  single.id = 2;
+  int most = 0;
+  for (int round = 0; round < 8; ++round) {
+    CHECK_EQ(other.Put(single, bytes.data(), 8), COROIPC_OK);
+    int came = 0;
+    for (int turn = 1; turn <= 200 && came == 0; ++turn) {
+      top_up();
+      (void)coroipcs_receive(server.server, batch.get(), 1);
+      for (const Row& row : batch.Take())
+        if (row.entry.id == 2) came = turn;
+    }
+    most = std::max(most, came == 0 ? 201 : came);
+  }
+  return most;
+}
+
+TEST("a small message waits no longer the more there are who fill each batch") {
+  // Under steady work it is looked for in each fourth turn.
+  for (const int many : {1, 16, 64}) {
+    CHECK(TurnsBesideMany(many, 2000) <= 4);
+    CHECK(TurnsBesideMany(many, COROIPC_BLOCK_BYTES - 200) <= 4);
+    CHECK(TurnsBesideMany(many, 100000) <= 4);
+  }
+}
+
 TEST("whoever found no room beside one who fills it is first in the next batch") {
   CHECK(TurnsBeside(2000, 2000) <= 3);
   CHECK(TurnsBeside(2000, 8000) <= 3);
