@@ -8,8 +8,8 @@ import type { Payload } from './types.js'
 /** Turns values into payloads. */
 export interface Encoder<T> {
   /**
-   * Writes `value` into `memory`, from `at` on and before `end`: the memory that the message leaves from. It
-   * must not touch any other byte of it, nor keep it.
+   * Writes `value` into `memory`, from `at` on and before `end`. It must not touch any other byte of it, nor keep it: the
+   * next message is written there as well.
    *
    * @returns how many bytes it wrote. Negative: it needs so many (`-n`) and is called again with that much
    *   room. Or a payload: where there is one already, as a string or as bytes of its own
@@ -18,8 +18,7 @@ export interface Encoder<T> {
 }
 
 /**
- * A value and its encoder, in place of a payload: a small message is written straight into the memory that it is
- * sent from. What the encoder throws is thrown by the call that sends, before anything is sent; of an answer
+ * A value and its encoder, in place of a payload: a small message is written without memory of its own. What the encoder throws is thrown by the call that sends, before anything is sent; of an answer
  * it is the `cause` of `ERR_COROIPC_ANSWER_INVALID`.
  *
  * @example

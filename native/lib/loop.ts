@@ -117,10 +117,10 @@ export class MessageLoop {
   readonly #flushTask: () => void
   #flushQueued = false
   #destroyed = false
-  /** Flushes so far: who writes into the outbox without a row sees by it that somebody else did so as well. */
-  #flushes = 0
+  /** What encoders write into; nobody has it while one does. */
+  #encoding: Buffer | undefined
   #view: Bytes = EMPTY
-  #viewAt = 0
+  #viewOf: Buffer | undefined
   #slabBytes: Bytes = EMPTY
   #slabBytesOf: ArrayBuffer | undefined
 
@@ -266,32 +266,34 @@ export class MessageLoop {
   }
 
   /**
-   * The payload of an encoder. A small one is written behind the last row of the outbox, which is where `post` puts
-   * it: to be sent at once, before anything else is. A blocking call, which sends it from there, flushes first.
+   * The payload of an encoder. A small one is written into memory for this alone, where it stays until the next is: to be
+   * sent at once, before anything else is. An encoder is foreign code: of what waits in the outbox it sees nothing, and can
+   * take nothing away. One that sends something itself has other memory for that.
    */
-  encode(encoded: Encoded): Bytes | Bytes[] {
-    const { encoder, value } = encoded
-    const { words } = this
-    const at = words[Word.outBytes] as number
-    const rows = words[Word.outRows] as number
-    const flushes = this.#flushes
-    let found = encoder.encode(value, this.#text, at, at + SMALL_BYTES)
-    // An encoder is foreign code, which may have sent something itself: that lies where this was written.
-    const alone = words[Word.outRows] === rows && this.#flushes === flushes
-    if (typeof found === 'number') {
-      const fits = found >>> 0 === found && found <= SMALL_BYTES
-      if (fits && alone) return this.#behind(at, found)
-      found = ownBytes(encoder, value, fits ? -found : found)
-    } else if (alone && typeof found === 'string' && found.length <= SMALL_TEXT)
-      return this.#behind(at, this.#text.write(found, at, 'utf8'))
-    return checkedPayload('payload', found)
+  encode({ encoder, value }: Encoded): Bytes | Bytes[] {
+    const memory = this.#encoding ?? Buffer.allocUnsafeSlow(SMALL_BYTES)
+    this.#encoding = undefined
+    try {
+      let found = encoder.encode(value, memory, 0, SMALL_BYTES)
+      if (typeof found === 'number') {
+        const fits = found >>> 0 === found && found <= SMALL_BYTES
+        // No room is left in memory that it has transferred.
+        if (fits && found <= memory.length) return this.#encoded(memory, found)
+        found = ownBytes(encoder, value, fits ? -found : found)
+      } else if (typeof found === 'string' && found.length <= SMALL_TEXT && memory.length > 0)
+        return this.#encoded(memory, memory.write(found, 'utf8'))
+      return checkedPayload('payload', found)
+    } finally {
+      if (memory.length > 0) this.#encoding = memory
+    }
   }
 
-  /** A view of what is behind the last row. The last one again where it fits, as it does from call to call. */
-  #behind(at: number, bytes: number): Bytes {
-    if (at !== this.#viewAt || bytes !== this.#view.length) {
-      this.#view = new Uint8Array(this.#outbox.buffer, this.#outbox.byteOffset + at, bytes)
-      this.#viewAt = at
+  /** A view of what was encoded. The last one again where it fits, as it does from call to call. */
+  #encoded(memory: Buffer, bytes: number): Bytes {
+    if (bytes === 0) return EMPTY
+    if (this.#viewOf !== memory || bytes !== this.#view.length) {
+      this.#view = new Uint8Array(memory.buffer as ArrayBuffer, memory.byteOffset, bytes)
+      this.#viewOf = memory
     }
     return this.#view
   }
@@ -333,7 +335,6 @@ export class MessageLoop {
   flush(): void {
     const rows = this.words[Word.outRows] as number
     if (rows === 0 || this.#destroyed) return
-    this.#flushes++
     if (this.#addon.flush(this.handle) !== 0) this.#failed(rows)
   }
 

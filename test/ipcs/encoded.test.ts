@@ -176,6 +176,43 @@ t.test('an encoder that sends something itself spoils neither message', async (t
   }
 })
 
+t.test('an encoder sees nothing of other messages, and can take nothing away', async (t) => {
+  const { connection } = await serve(t, {})
+  const secret = 'what waits to be sent'
+  let seen = 0
+  const looks: Encoder<string> = {
+    encode(value, memory, at, end) {
+      if (Buffer.from(memory.buffer).includes(secret)) seen++
+      return memory.write(value, at, end - at)
+    },
+  }
+  const takes: Encoder<string> = {
+    encode(value, memory, at, end) {
+      const bytes = memory.write(value, at, end - at)
+      // Twice: the second time with memory that it has asked for, if it is asked again.
+      structuredClone(memory.buffer, { transfer: [memory.buffer as ArrayBuffer] })
+      return bytes
+    },
+  }
+  const says: Encoder<string> = {
+    encode(value, memory) {
+      structuredClone(memory.buffer, { transfer: [memory.buffer as ArrayBuffer] })
+      return value
+    },
+  }
+  for (let round = 0; round < 3; round++) {
+    const before = connection.request(0, secret)
+    const looked = connection.request(0, new Encoded(looks, 'looked'))
+    const taken = await outcome(connection.request(0, new Encoded(takes, 'taken')))
+    t.not(taken, 'ERR_COROIPC_TIMED_OUT', 'an error at once, or its bytes')
+    t.equal(text(await connection.request(0, new Encoded(says, 'said'))), 'said')
+    t.equal(text(await before), secret)
+    t.equal(text(await looked), 'looked')
+    t.equal(text(await connection.request(0, new Encoded(looks, 'after'))), 'after')
+  }
+  t.equal(seen, 0)
+})
+
 t.test('what an encoder throws is thrown, and nothing was sent', async (t) => {
   const { connection, errors } = await serve(t, {
     1: () => new Encoded({ encode: () => thrower() }, 0),
