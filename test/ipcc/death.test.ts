@@ -45,6 +45,48 @@ t.test('in a blocking wait for a dispatch', async (t) => {
   t.throws(() => connection.dispatchSync(10000), dead)
 })
 
+t.test(
+  'with a ring full of dispatches: no more is read at once than an iterator holds',
+  async (t) => {
+    const MESSAGES = 20_000
+    const HELD = 1024
+    const options = { service: 7, dispatchRingBytes: 4 << 20 }
+    await using server = await startServer()
+    await using read = await connect(server.name, options)
+    await using closed = await connect(server.name, options)
+    const order = JSON.stringify({ count: MESSAGES, bytes: 100, id: 1 })
+    const [slow, left, other] = [read.dispatches(), read.dispatches(), closed.dispatches()]
+    for (const each of [read, closed]) {
+      t.equal(text(await each.request(9, order)), String(MESSAGES))
+      await until(() => each.stats().dispatches >= HELD)
+    }
+    await server.kill()
+    await until(() => read.closed && closed.closed)
+    for (const each of [read, closed])
+      t.ok(each.stats().dispatches < 4 * HELD, `${each.stats().dispatches} were read`)
+
+    let next = 0
+    await t.rejects(async () => {
+      for await (const { payload } of slow)
+        if (Buffer.from(payload).readUInt32LE() !== next++) throw new Error('lost')
+    }, dead)
+    t.equal(next, MESSAGES, 'the others as they are asked for, whoever else does not ask')
+    next = 0
+    await t.rejects(async () => {
+      for await (const { payload } of left)
+        if (Buffer.from(payload).readUInt32LE() !== next++) throw new Error('lost')
+    }, dead)
+    t.equal(next, MESSAGES)
+
+    await closed.close()
+    next = 0
+    await t.rejects(async () => {
+      for await (const _ of other) next++
+    }, dead)
+    t.ok(next >= HELD && next < 4 * HELD, `closed: ${next}, which it held`)
+  },
+)
+
 t.test('with dispatches on the way: all that were published are read first', async (t) => {
   await using server = await startServer()
   const options = { service: 7, dispatchRingBytes: 1 << 20 }

@@ -12,6 +12,30 @@ const open = (options?: object): Promise<Connection> =>
 const order = (count: number, bytes = 8, id = 3): string => JSON.stringify({ count, bytes, id })
 const number = ({ payload }: Message): number => Buffer.from(payload).readUInt32LE()
 
+t.test('a blocking receive overtakes nobody', async (t) => {
+  await using connection = await open()
+  const seen: number[] = []
+  let blocked = 0
+  const listener = (message: Message): void => {
+    seen.push(number(message))
+    if (connection.dispatchSync(50) !== undefined) blocked = Number.NaN // there is a listener
+    if (seen.length % 7 !== 3) return
+    connection.off('dispatch', listener)
+    const next = connection.dispatchSync(0)
+    if (next !== undefined) seen.push(number(next))
+    if (next !== undefined) blocked++
+    connection.on('dispatch', listener)
+  }
+  connection.on('dispatch', listener)
+  await connection.request(9, order(2000))
+  await until(() => seen.length === 2000)
+  t.ok(
+    seen.every((each, i) => each === i),
+    'each in its place',
+  )
+  t.ok(blocked >= 0, `${blocked} of them by a blocking receive`)
+})
+
 t.test('events come in order, with their ids', async (t) => {
   await using connection = await open()
   const seen: Message[] = []

@@ -126,6 +126,8 @@ const NO_ANSWER: Answer = { payload: EMPTY, status: 0, sequence: 0 }
 const SLOT_ANY = -1
 const RESPONSE = 0
 const DISPATCH = 1
+/** Of a connection that is over, what is read in one turn. */
+const REST_MESSAGES = 1024
 const closeChecks = { timeoutMs: milliseconds }
 const dispatchesChecks = { signal: abortSignal }
 const dispatchSyncChecks = { timeoutMs: milliseconds, inPlace: boolean }
@@ -980,8 +982,6 @@ export class ClientConnection
         this.#fail(pending, this.#overError(`request ${pending.id}`, false))
     for (const { settle } of this.#allocations?.values() ?? []) settle(this.#overError('allocate'))
     this.#allocations = undefined
-    const orderly = why === Status.DISCONNECTED
-    for (const iterator of this.#iterators) iterator.end(orderly ? undefined : reason)
     if (this.#refed) this.#group.unref()
     this.#refed = false
     if (!this.#freed) {
@@ -993,19 +993,45 @@ export class ClientConnection
     isolated(() => this.emit('close', reason))
   }
 
-  /** Iterators that were full still get what the server published before its end. */
+  /**
+   * Iterators that were full still get what the server published before its end, as they are read: it may be a ring full
+   * of messages, and the ring as large as the server liked. Then they end.
+   */
   #fetchRest(): void {
-    if (this.#flowing || this.#freed) return
     if (!this.#wanted) return
     const { loop } = this.#group
-    for (;;) {
+    let rest = REST_MESSAGES
+    while (!this.#flowing && !this.#freed) {
+      if (this.#isFull()) return
+      if (rest-- === 0) {
+        // Listeners are never full: others have their turn between.
+        setImmediate(() => this.#fetchRest())
+        return
+      }
       const bytes = addon.dispatchReceive(loop.handle, this.#number, 0)
-      if (bytes < 0) return
+      if (bytes < 0) break
       const id = loop.words[Word.id] as number
       const sequence = (loop.words[Word.sequence] as number) >>> 0
       const payload = this.#received(bytes, DISPATCH)
       isolated(() => this.dispatched(id, sequence, payload, -1))
     }
+    this.#endIterators()
+  }
+
+  /** Whether an iterator is full, and no reader waits at another for what comes next. */
+  #isFull(): boolean {
+    let full = false
+    for (const iterator of this.#iterators) {
+      if (iterator.awaited) return false
+      if (iterator.full) full = true
+    }
+    return full
+  }
+
+  #endIterators(): void {
+    const orderly = this.#reason === Status.DISCONNECTED
+    for (const iterator of this.#iterators)
+      iterator.end(orderly ? undefined : this.#overError('dispatches'))
   }
 
   // -- blocking -------------------------------------------------------------------------------------
@@ -1199,6 +1225,9 @@ export class ClientConnection
     const kept = this.#kept.shift()
     if (kept !== undefined)
       return inPlace ? new Lease(kept.id, kept.payload, 0, kept.sequence, false, undefined) : kept
+    // Somebody else takes them, or did until now: what is in the ring comes behind what is in the batch.
+    if (this.#reason === Status.OK && (this.#wanted || this.#group.hasDispatch(this.#number)))
+      return undefined
     // What is here already may be taken; waiting for this very thread may not.
     const local = this.#isLocal()
     const limit = local ? 0 : nativeTimeout(timeoutMs)
@@ -1234,14 +1263,16 @@ export class ClientConnection
     else {
       this.#deliverKept()
       this.#fetchRest()
-      const orderly = this.#reason === Status.DISCONNECTED
-      iterator.end(orderly ? undefined : this.#overError('dispatches'))
     }
     return iterator
   }
 
   iteratorChanged(): void {
     this.#updateFlow()
+  }
+
+  readerWaits(): void {
+    if (this.#reason !== Status.OK) queueMicrotask(() => this.#fetchRest())
   }
 
   iteratorDone(iterator: Dispatches, rest: readonly Message[]): void {
@@ -1483,6 +1514,7 @@ export class ClientConnection
     forgotten.unregister(this)
     this.#group.disconnect(this.#number)
     this.ended(Status.DISCONNECTED)
+    this.#endIterators() // those of a connection that was over, which were still being read
   }
 
   /** What ended it, as the error of a call that comes too late. */

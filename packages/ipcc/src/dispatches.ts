@@ -36,8 +36,10 @@ const BYTES_MAX = 1 << 20
 
 /** What an iterator needs of its connection. */
 export interface DispatchSource {
-  /** An iterator has filled up, or has room again, or is finished. */
+  /** An iterator has filled up, or has room again. */
   iteratorChanged(): void
+  /** A reader waits at one: for nothing, if its connection is over and others are full. */
+  readerWaits(): void
   /** `rest`: what it was given and nobody read. */
   iteratorDone(iterator: Dispatches, rest: readonly Message[]): void
 }
@@ -72,6 +74,11 @@ export class Dispatches implements DispatchIterator {
   /** True while nothing more should be read for it. */
   get full(): boolean {
     return this.#messages.length - this.#next >= MESSAGES_MAX || this.#bytes >= BYTES_MAX
+  }
+
+  /** Whether a reader waits for what comes next. */
+  get awaited(): boolean {
+    return this.#waiting.length > 0
   }
 
   /** True once it will take nothing more. */
@@ -132,7 +139,10 @@ export class Dispatches implements DispatchIterator {
         ? Promise.resolve({ done: true, value: undefined })
         : Promise.reject(error)
     }
-    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }))
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject })
+      this.#source.readerWaits()
+    })
   }
 
   return(): Promise<IteratorResult<Message, undefined>> {

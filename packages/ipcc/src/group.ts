@@ -53,6 +53,9 @@ export class Group {
   /** Disconnected while a batch is walked, which may still have rows of them. */
   readonly #leaving: number[] = []
   #walking = false
+  /** The row that is being walked, and the end of them. */
+  #at = 0
+  #end = 0
 
   constructor() {
     this.loop = new MessageLoop(
@@ -83,6 +86,15 @@ export class Group {
     else addon.disconnect(this.loop.handle, number)
   }
 
+  /** Whether a dispatch of this connection is among the rows that are still to be walked. */
+  hasDispatch(number: number): boolean {
+    const { table } = this.loop
+    for (let at = this.#at + Row.length; at < this.#end; at += Row.length)
+      if (table[at + Row.kind] === Kind.dispatch && table[at + Row.connection] === number)
+        return true
+    return false
+  }
+
   #batch(count: number, blocks: ArrayBuffer[] | undefined): void {
     const { table, slab, large, words } = this.loop
     let block = 0
@@ -94,7 +106,10 @@ export class Group {
     // Who subscribes meanwhile sees the next batch.
     const traced = isTraced(dispatchTracing)
     this.#walking = true
-    for (let at = 0, end = count * Row.length; at < end; at += Row.length) {
+    const end = count * Row.length
+    this.#end = end
+    for (let at = 0; at < end; at += Row.length) {
+      this.#at = at
       const number = table[at + Row.connection] as number
       const kind = table[at + Row.kind] as number
       const flags = table[at + Row.flags] as number
@@ -170,6 +185,7 @@ export class Group {
       }
     }
     this.#walking = false
+    this.#end = 0
     if (lentFrom >= 0 && kept === 0) this.loop.turnBack(slab, position, lentFrom)
     if (this.#leaving.length > 0) {
       for (const number of this.#leaving.splice(0)) addon.disconnect(this.loop.handle, number)
