@@ -258,9 +258,19 @@ export async function soak(options: SoakOptions): Promise<Soak> {
   const knowledge = new Knowledge()
   let told = 0
   const count = async (who: Watched): Promise<void> => {
-    const reading = await held({ pid: pids[who]() })
-    const fds = Object.entries(reading).filter(([kind]) => kind.startsWith('fd '))
-    series.fds[who].push([now(), fds.reduce((sum, [, each]) => sum + each, 0)])
+    const look = async (): Promise<{ fds: number; reading: Awaited<ReturnType<typeof held>> }> => {
+      const reading = await held({ pid: pids[who]() })
+      const fds = Object.entries(reading).filter(([kind]) => kind.startsWith('fd '))
+      return { fds: fds.reduce((sum, [, each]) => sum + each, 0), reading }
+    }
+    let { fds, reading } = await look()
+    // What is on its way, as the memory of a large message is until it is mapped, is not held: it is gone at another look.
+    const before = series.fds[who].at(-1)?.[1] ?? fds
+    for (let looks = 0; looks < 5 && fds > before; looks++) {
+      await sleep(10)
+      ;({ fds, reading } = await look())
+    }
+    series.fds[who].push([now(), fds])
     series.maps[who].push([now(), reading['mapping'] ?? 0])
     series.rss[who].push([now(), rssBytes(pids[who]())])
     series.own[who].push([now(), rssBytes(pids[who](), true)])
