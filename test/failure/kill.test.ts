@@ -1,6 +1,6 @@
 // SIGKILL in the middle of each phase of a connection's life, on either side: the survivor gets its error, and nothing is
 // left: no descriptor, mapping or child in the survivor, no file but the socket's name, which the next server takes over.
-// The time until the survivor knows is printed; what is asserted is only the promise of 1 s.
+// The time until the survivor knows is printed; what is asserted is the promise of 1 s.
 import { type Connection as Client, connect } from '@coroipc/ipcc'
 import { type Connection, Server } from '@coroipc/ipcs'
 import t, { type Test } from 'tap'
@@ -431,7 +431,7 @@ t.test('the client is killed during connects that give it memory, again and agai
     })
     const ms = performance.now() - killed
     t.comment(`${held - 1} connections gone after ${ms.toFixed(1)} ms`)
-    t.ok(ms < PROMISED_MS * 5, 'within 5 s')
+    t.ok(ms < PROMISED_MS, 'within 1 s')
     t.equal(await before.settled(), '', 'no descriptor, memory or mapping is left')
   }
   t.ok(begun > 50, `${begun} connections were cut off`)
