@@ -2,8 +2,9 @@
  * Exactly one gets it and is the one that is reached; the other is told ADDRESS_IN_USE. The winner
  * closes in order or is killed, so that the name is free in one round and stale in the next. In
  * each tenth round something that is not ours stands in the way: then neither wins, and it stays.
- * Writes "rounds <n> fair <n> planted <n> kept <n>". Mutant `careless`, to show that this tells: a
- * server that removes whatever stands in its way. */
+ * Writes "rounds <n> fair <n> planted <n> kept <n> both <n>": the last are those that both won.
+ * Mutants, to show that this tells: a `careless` server removes whatever stands in its way, a
+ * `lockless` one the other's lock and socket as well when it is told of them, and listens again. */
 #include <coroipc/coroipcc.h>
 #include <coroipc/coroipcs.h>
 #include <errno.h>
@@ -27,7 +28,8 @@ struct round {
 };
 
 static const char* path;
-static int careless;
+static int careless, lockless;
+static int both;
 static volatile struct round* round_;
 static struct coroipcs_server* server;
 
@@ -50,7 +52,14 @@ static _Noreturn void compete(int which) {
   while (!round_->go) {
   }
   if (careless) unlink(path);
-  const coroipc_status status = coroipcs_listen(server, path);
+  coroipc_status status = coroipcs_listen(server, path);
+  if (lockless && status == COROIPC_ADDRESS_IN_USE) {
+    char lock[4096];
+    snprintf(lock, sizeof lock, "%s.lock", path);
+    unlink(lock);
+    unlink(path);
+    status = coroipcs_listen(server, path);
+  }
   round_->told[which] = 1 + status;
   if (status != COROIPC_OK) _exit(0);
   coroipcs_run(server);
@@ -79,6 +88,7 @@ static int race(pid_t children[SERVERS], int* winner) {
       fprintf(stderr, "listen-race: told %s\n", coroipc_status_name(round_->told[i] - 1));
     }
   }
+  both += won == SERVERS;
   return won;
 }
 
@@ -148,6 +158,7 @@ static int planted_round(int what) {
 int main(int argc, char** argv) {
   if (argc < 3 || argc > 4) return 2;
   careless = argc == 4 && strcmp(argv[3], "careless") == 0;
+  lockless = argc == 4 && strcmp(argv[3], "lockless") == 0;
   path = argv[1];
   const int rounds = atoi(argv[2]);
   round_ = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -162,6 +173,6 @@ int main(int argc, char** argv) {
       fair += fair_round(i % 2);
     }
   }
-  printf("rounds %d fair %d planted %d kept %d\n", raced, fair, planted, kept);
+  printf("rounds %d fair %d planted %d kept %d both %d\n", raced, fair, planted, kept, both);
   return fair == raced && kept == planted ? 0 : 1;
 }

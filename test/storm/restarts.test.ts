@@ -69,13 +69,26 @@ t.test('a client that says nothing of what nobody knows is told by its sums', as
   t.match(said, /sent, but .* answered/)
 })
 
+/** Removes what races for this name have left. */
+function sweep(raced: string): void {
+  for (const name of left(directory).filter((each) => each.startsWith(raced)))
+    rmSync(join(directory, name), { recursive: true, force: true })
+}
+
 t.test('a server that removes what stands in its way is told by the races', async (t) => {
   const path = join(directory, 'careless')
   const race = Program.start('listen-race', path, '50', 'careless')
   t.equal(await race.end(), 1)
-  t.match(race.lines[0], /^rounds 45 fair \d+ planted 5 kept [0-4]$/)
-  for (const name of left(directory).filter((each) => each.startsWith('careless')))
-    rmSync(join(directory, name), { recursive: true, force: true })
+  t.match(race.lines[0], /^rounds 45 fair \d+ planted 5 kept [0-4] both \d+$/)
+  sweep('careless')
+})
+
+t.test('two servers that both believe they have won are told by the races', async (t) => {
+  const path = join(directory, 'lockless')
+  const race = Program.start('listen-race', path, '9', 'lockless') // nothing is planted in these
+  t.equal(await race.end(), 1)
+  t.match(race.lines[0], /^rounds 9 fair \d planted 0 kept 0 both [1-9]$/)
+  sweep('lockless')
 })
 
 t.test(`${RACES} races for a name`, async (t) => {
@@ -83,7 +96,10 @@ t.test(`${RACES} races for a name`, async (t) => {
   const race = Program.start('listen-race', join(directory, 'raced'), String(RACES))
   t.equal(await race.end(), 0)
   const fair = (RACES * 9) / 10
-  t.equal(race.lines[0], `rounds ${fair} fair ${fair} planted ${RACES / 10} kept ${RACES / 10}`)
+  t.equal(
+    race.lines[0],
+    `rounds ${fair} fair ${fair} planted ${RACES / 10} kept ${RACES / 10} both 0`,
+  )
   t.strictSame(
     left(directory).filter((name) => name !== 'raced.lock'),
     before,
