@@ -3,7 +3,18 @@
 import t from 'tap'
 import { runtimeDirectory } from '../support/runtime.js'
 import { random, seed } from './crew.js'
-import { collected, judge, line, type Piece, type Point, soak, watched } from './soak.js'
+import {
+  collected,
+  grows,
+  judge,
+  kept,
+  line,
+  type Piece,
+  type Point,
+  type Series,
+  soak,
+  watched,
+} from './soak.js'
 
 const directory = runtimeDirectory(t)
 
@@ -56,6 +67,44 @@ function run(
     leastRss: reported,
   }
 }
+
+t.test('mappings that grow are told from such that come and go', async (t) => {
+  const told: readonly (readonly [grown: boolean, values: readonly number[]])[] = [
+    [true, [7, 7, 8, 8]],
+    [true, [7, 9, 8, 10, 11, 12]],
+    [true, Array.from({ length: 100 }, (_, i) => 20 + Math.floor(i / 10))],
+    [false, [7, 7, 7, 7]],
+    [false, [7, 8, 8, 8]], // as many as once before
+    [false, [7, 7, 8, 7]], // and they went again
+    [false, [9, 8, 7, 6]],
+    [false, Array.from({ length: 100 }, (_, i) => 20 + ((i * 37) % 11))],
+    [false, [7, 8, 9]], // too few to tell
+    [false, []],
+  ]
+  for (const [grown, values] of told) t.equal(grows(values), grown, values.join(' '))
+
+  /** All that is kept of a run in which one of those who are watched has mapped so much, a value a second. */
+  const mapped = (maps: readonly number[], from: number): boolean => {
+    const points = (values: readonly number[]): Point[] => values.map((value, at) => [at, value])
+    const each = (values: readonly number[]): Record<(typeof watched)[number], Point[]> =>
+      Object.fromEntries(watched.map((who) => [who, points(values)])) as Record<
+        (typeof watched)[number],
+        Point[]
+      >
+    const level = each(maps.map(() => 1))
+    const series: Pick<Series, 'rss' | 'own' | 'fds' | 'maps'> = {
+      rss: level,
+      own: level,
+      fds: level,
+      maps: { ...level, 'client, C': points(maps) },
+    }
+    t.equal(kept(series, 'server, C', from).mapsGrow, false, 'of somebody else')
+    return kept(series, 'client, C', from).mapsGrow
+  }
+  t.equal(mapped([5, 5, 5, 6, 7, 7], 0), true)
+  t.equal(mapped([1, 2, 3, 4, 7, 7, 7, 7], 4), false, 'a warm-up does not count')
+  t.equal(mapped([9, 9, 9, 9, 7, 7, 8, 8], 4), true, 'nor does it hide anything')
+})
 
 t.test('verdicts over several runs', async (t) => {
   const of = (pieces: readonly Piece[], what: string): boolean | undefined =>

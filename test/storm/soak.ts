@@ -92,7 +92,6 @@ interface Line {
 interface Kept {
   readonly fds: Range
   readonly maps: Range
-  /** Whether there were more mappings throughout the second half than ever in the first. */
   readonly mapsGrow: boolean
   readonly rss: Line
   readonly own: Line
@@ -178,16 +177,25 @@ const range = (values: readonly number[]): Range => ({
   times: values.length,
 })
 
+/** Whether there were more throughout the second half than ever in the first. */
+export function grows(values: readonly number[]): boolean {
+  const half = values.length >> 1
+  return half > 1 && range(values.slice(half)).least > range(values.slice(0, half)).most
+}
+
 /** What is kept of these series, warm-up left out. */
-function kept(series: Series, who: Watched, from: number): Kept {
+export function kept(
+  series: Pick<Series, 'rss' | 'own' | 'fds' | 'maps'>,
+  who: Watched,
+  from: number,
+): Kept {
   const used = (points: readonly Point[]): Point[] => points.filter(([at]) => at >= from)
   const values = (points: readonly Point[]): number[] => used(points).map(([, value]) => value)
   const maps = values(series.maps[who])
-  const half = maps.length >> 1
   return {
     fds: range(values(series.fds[who])),
     maps: range(maps),
-    mapsGrow: half > 1 && range(maps.slice(half)).least > range(maps.slice(0, half)).most,
+    mapsGrow: grows(maps),
     rss: line(used(series.rss[who])),
     own: line(used(series.own[who])),
   }
