@@ -339,7 +339,7 @@ if (options.addon !== undefined) await runWithAddon(options.addon)
 else if (options.ci) for (const kind of ['asan', 'copying']) await runWithAddon(kind)
 if (options.coverage || options.ci) await runCoverage()
 // Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
-for (const name of ['fuzz', 'sweep', 'hostile']) {
+for (const name of ['fuzz', 'sweep', 'hostile', 'storm']) {
   const wanted = tests(/\.test\.ts$/, `test/${name}`).length > 0
   if (!(everything || options.js) || options['no-build'] || !wanted) continue
   const built = spawnSync(process.execPath, [`scripts/${name}.mjs`, '--build'], {

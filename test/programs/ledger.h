@@ -38,9 +38,10 @@ enum ledger_server {
   SERVER_SEGMENT_BYTES,
   SERVER_PROTOCOL_ERRORS,
   SERVER_BACKLOG_BYTES,
-  SERVER_TURNS,      /* times these words were written */
-  SERVER_LIVE_BYTES, /* Node.js alone: test/storm/live.ts */
-  SERVER_LEAST_RSS,  /* so is this */
+  SERVER_TURNS,            /* times these words were written */
+  SERVER_LIVE_BYTES,       /* Node.js alone: test/storm/live.ts */
+  SERVER_LEAST_RSS,        /* so is this */
+  SERVER_DOORBELLS_A_TURN, /* the most that one has taken; C alone, load-server counts */
   /* Written by whoever leads: 0, or 1 + the first of the lanes whose clients make no call. */
   LEDGER_PAUSED = 64,
 };

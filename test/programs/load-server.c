@@ -14,7 +14,8 @@
  * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended,
  * `hoards` has no bound for dispatches that wait, `admits` none for sockets that say nothing,
  * `leaks` opens a descriptor for each connection that has ended, `waits` for whoever does not read,
- * `turns-away` every hundredth connection. */
+ * `turns-away` every hundredth connection. `counts` is none: it takes one turn at a time and writes
+ * down how many doorbells the most had. */
 #include <coroipc/coroipcs.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -29,6 +30,7 @@ static struct ledger ledger;
 static struct coroipcs_server* server;
 static const char* mutant = "";
 static volatile sig_atomic_t stopping;
+static int counts;
 
 /* What a connection has done so far. */
 struct progress {
@@ -203,6 +205,17 @@ static void count(void) {
   ledger_add(words, SERVER_TURNS, 1);
 }
 
+/* How many doorbells the turn that is over has taken, of all connections. */
+static void count_doorbells(void) {
+  static uint64_t before;
+  uint64_t* const most = ledger_server(&ledger) + SERVER_DOORBELLS_A_TURN;
+  struct coroipc_stats stats;
+  must("statistics", coroipcs_stats(server, &stats, 0));
+  const uint64_t taken = stats.doorbells_received - before;
+  before = stats.doorbells_received;
+  if (taken > ledger_get(most, 0)) ledger_set(most, 0, taken);
+}
+
 static void stop(int signal) {
   (void)signal;
   stopping = 1;
@@ -213,6 +226,7 @@ int main(int argc, char** argv) {
   end_with_parent();
   ledger = ledger_open(argv[2]);
   if (argc == 4) mutant = argv[3];
+  counts = strcmp(mutant, "counts") == 0;
   want_fds(); /* two for each client */
   struct coroipcs_options options;
   coroipcs_options_init(&options);
@@ -242,7 +256,8 @@ int main(int argc, char** argv) {
   fflush(stdout);
   uint64_t counted = now_ns();
   while (!stopping) {
-    const coroipc_status status = coroipcs_process(server, 1);
+    const coroipc_status status = coroipcs_process(server, counts ? 0 : 1);
+    if (counts) count_doorbells();
     const uint64_t now = now_ns();
     if (now - counted > TURN_NS) {
       count();

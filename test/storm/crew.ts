@@ -52,6 +52,8 @@ export interface CrewOptions {
   readonly server?: Runtime
   /** A fault that the server is to commit: load-server.c. */
   readonly mutant?: string
+  /** A mistake in the core of a server in C: mutants.json. */
+  readonly coreMutant?: string
   /** The same of the clients in C: load-client.c. */
   readonly clientMutant?: string
   /** Of all that run in Node.js. */
@@ -67,6 +69,7 @@ export class Crew implements AsyncDisposable {
   keptMs = 0
   readonly #path: string
   readonly #mutant: readonly string[]
+  readonly #coreMutant: string | undefined
   readonly #clientMutant: readonly string[]
   readonly #nodeFlags: readonly string[]
   /** What a server holds that nobody has connected to. */
@@ -79,6 +82,7 @@ export class Crew implements AsyncDisposable {
     this.#nodeFlags = nodeFlags
     this.roles = roles
     this.#path = join(directory, `${this.name}.ledger`)
+    this.#coreMutant = options.coreMutant
     this.#mutant = mutant === undefined ? [] : [mutant]
     this.#clientMutant = clientMutant === undefined ? [] : [clientMutant]
     this.#runtime = server
@@ -112,7 +116,11 @@ export class Crew implements AsyncDisposable {
 
   async startServer(runtime: Runtime = this.#runtime): Promise<void> {
     this.#runtime = runtime
-    const server = this.#program(runtime, 'load-server', this.name, this.#path, ...this.#mutant)
+    const args = [this.name, this.#path, ...this.#mutant]
+    const server =
+      this.#coreMutant === undefined
+        ? this.#program(runtime, 'load-server', ...args)
+        : Program.command(built(`storm/mutants/${this.#coreMutant}/load-server`), ...args)
     this.#server = server
     await server.line('ready')
     if (!this.#empty.has(runtime) && this.members.length === 0)

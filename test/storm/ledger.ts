@@ -22,6 +22,7 @@ const serverWords = {
   turns: 11,
   liveBytes: 12,
   leastRss: 13,
+  doorbellsATurn: 14,
   paused: 64,
 } as const
 

@@ -1,13 +1,12 @@
 // More than a server should have to bear, of each kind at a time: connections, half-open sockets, peers that are stopped,
-// that do not read, that ring or send descriptors without end. A client that behaves goes on beside each, and afterwards
+// that do not read (endless.test.ts: that ring or send descriptors without end). A client that behaves goes on beside each, and afterwards
 // the server holds what it held before. Figures are printed; what is asserted is that nothing fails and nothing is left.
 // `npm run storm` has the large ones.
 import t, { type Test } from 'tap'
-import { held, rssBytes } from '../support/gauge.js'
+import { rssBytes } from '../support/gauge.js'
 import { runtimeDirectory } from '../support/runtime.js'
-import { sleep, until } from '../support/wait.js'
+import { until } from '../support/wait.js'
 import { Crew, type Role } from './crew.js'
-import { latencyUs } from './ledger.js'
 import { halfOpen, halves, keptPercent, stopHalf, Storm, type Window } from './storms.js'
 
 const directory = runtimeDirectory(t)
@@ -141,32 +140,3 @@ t.test('a server that hoards what a slow reader does not read is told by its mem
   await until('growth', () => rssBytes(crew.server.pid) - rss > GROWTH_BYTES)
   t.pass()
 })
-
-for (const server of ['c', 'node'] as const)
-  for (const what of ['doorbells', 'fds'])
-    t.test(`${what} without end (server: ${server})`, async (t) => {
-      await beside(t, { server }, async (crew) => {
-        const devices = async (): Promise<number> =>
-          (await held({ pid: crew.server.pid }))['fd /dev/null'] ?? 0
-        const empty = await devices()
-        let most = 0
-        /** p99 of the neighbour's calls, in us, beside such a storm. */
-        const p99 = async (kind: string): Promise<number> => {
-          const storm = await Storm.begin(kind, crew.name)
-          const before = crew.ledger.latency(0)
-          for (let i = 0; i < 40; i++) {
-            await sleep(10)
-            most = Math.max(most, await devices())
-          }
-          const calls = crew.ledger.latency(0).map((count, i) => count - (before[i] ?? 0))
-          t.comment(JSON.stringify(await storm.stop()))
-          return latencyUs(calls, 0.99)
-        }
-        const [burning, stormy] = [await p99('burn'), await p99(what)]
-        t.comment(
-          `a neighbour's p99: ${burning.toFixed(0)} us beside one that burns CPU, ${stormy.toFixed(0)} us beside the storm`,
-        )
-        t.ok(stormy < 100_000, 'the neighbour is served all the time')
-        t.ok(most - empty <= 253, 'no more descriptors than one message brings')
-      })
-    })

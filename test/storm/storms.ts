@@ -136,11 +136,12 @@ export async function stopHalf(crew: Crew, windows: number, windowMs: number): P
   return seen
 }
 
+export const median = (values: readonly number[]): number =>
+  [...values].sort((x, y) => x - y)[values.length >> 1] ?? 0
+
 /** What is left of the rate, by the median over windows: each is compared with the moment next to it alone. */
-export function keptPercent(windows: readonly Window[]): number {
-  const parts = windows.map(({ idle, stopped }) => (100 * stopped) / idle).sort((x, y) => x - y)
-  return parts[parts.length >> 1] ?? 0
-}
+export const keptPercent = (windows: readonly Window[]): number =>
+  median(windows.map(({ idle, stopped }) => (100 * stopped) / idle))
 
 /** Clients of every kind, half of which only `stopHalf` leaves alone. */
 export const halves = (total: number): Role[] => {
