@@ -565,6 +565,7 @@ async function sweepCalls() {
         ...SLEEP,
         '--rounds',
         options.rounds,
+        '--asleep',
         ...(victim === 'server' ? ['--closer', 'server'] : []),
       ],
       witness: victim === 'client',
@@ -680,6 +681,8 @@ const failures = {
   },
 }
 
+const ERRORS_IN = [...SLEEP, '--rounds', options.rounds, '--prefault', '--asleep']
+
 /** The n-th `call` fails so: what is wrong, what it came to, and whether there is an n-th one. */
 async function failAt(victim, expected, error, call, n, programs) {
   const lenient = {
@@ -692,7 +695,7 @@ async function failAt(victim, expected, error, call, n, programs) {
     call,
     ['-e', `inject=${call}:${error === 'short' ? 'retval=1' : `error=${error}`}:when=${n}`],
     {
-      args: [...SLEEP, '--rounds', options.rounds, '--prefault', ...lenient[expected]],
+      args: [...ERRORS_IN, ...lenient[expected]],
       programs,
       witness: true,
     },
@@ -707,11 +710,17 @@ async function failAt(victim, expected, error, call, n, programs) {
   return { wrong, codes, injected }
 }
 
+const NEVER_MADE = ['planted', 'EINTR', 'pause']
+
+/** Cases of which no call was failed: they have shown nothing. */
+const neverInjected = (injections) =>
+  [...injections].filter(([, count]) => count === 0).map(([[, error, call]]) => `${call} ${error}`)
+
 async function sweepErrors() {
   report('server: accept4', await starve())
   for (const [victim, expectations] of Object.entries(failures)) {
     const { calls = new Map(), wrong } = await callsOf(victim, {
-      args: [...SLEEP, '--rounds', options.rounds, '--prefault'],
+      args: ERRORS_IN,
       witness: true,
     })
     report(`${victim}: recording`, { wrong, said: `${calls.size} kinds of calls` })
@@ -721,32 +730,42 @@ async function sweepErrors() {
       ),
     )
     const sums = Object.fromEntries(
-      Object.keys(expectations).map((expected) => [
-        expected,
-        { points: 0, wrong: [], codes: new Set(), absent: [] },
-      ]),
+      Object.keys(expectations).map((expected) => [expected, { wrong: [], codes: new Set() }]),
     )
-    await each(cases, async ([expected, error, call]) => {
+    const injections = new Map([...cases, NEVER_MADE].map((each) => [each, 0]))
+    await each(cases, async (swept) => {
+      const [expected, error, call] = swept
       const sum = sums[expected]
-      const counted = calls.get(call)
-      if (counted === undefined) sum.absent.push(`${call} ${error}`)
-      for (
-        let n = (counted?.before ?? Infinity) + 1;
-        n < Infinity && performance.now() < giveUpAt;
-        n++
-      ) {
+      for (let n = (calls.get(call)?.before ?? 0) + 1; performance.now() < giveUpAt; n++) {
         const { wrong, codes, injected } = await failAt(victim, expected, error, call, n)
         sum.wrong.push(...wrong.map((text) => `${call} ${n} ${error}: ${text}`))
         for (const code of codes) sum.codes.add(code)
         if (!injected) break
-        sum.points++
+        injections.set(swept, injections.get(swept) + 1)
       }
     })
-    for (const [expected, { points, wrong, codes, absent }] of Object.entries(sums))
+    for (const [expected, { wrong, codes }] of Object.entries(sums)) {
+      const own = new Map([...injections].filter(([[of]]) => of === expected))
+      const points = [...own.values()].reduce((sum, count) => sum + count, 0)
+      for (const name of neverInjected(own)) {
+        if (performance.now() < giveUpAt) wrong.push(`${name} was never injected`)
+        else
+          skipped.push({
+            name: `${victim}: ${name}`,
+            reason: `${options.minutes} minutes were over`,
+          })
+      }
       report(`${victim}: errors, ${expected}`, {
         wrong,
-        said: `${points} failed calls${codes.size > 0 ? `; ${[...codes].sort().join(', ')}` : ''}${absent.length > 0 ? `; not called: ${absent.join(', ')}` : ''}`,
+        said: `${points} failed calls in ${own.size} cases${codes.size > 0 ? `; ${[...codes].sort().join(', ')}` : ''}`,
       })
+    }
+    report(`${victim}: errors, planted`, {
+      wrong: neverInjected(injections).includes('pause EINTR')
+        ? []
+        : ['a case that cannot be injected was taken for one that held'],
+      said: 'a call that no session makes is told: pause EINTR',
+    })
   }
 }
 

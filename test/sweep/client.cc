@@ -162,6 +162,9 @@ void Round() {
     Dispatches();
     CallInPlace();
   }
+  if (!g_options.asleep || !Usable()) return;
+  AwaitSleep(g_ledger->server_pid);
+  Call(kAsleep, BytesOf(g_calls + 1));
 }
 
 void Large() {
@@ -185,6 +188,7 @@ int Witness() {
 
 int Main() {
   const Gauge before = Read();
+  g_ledger->client_pid = getpid();
   g_ledger->client_phase = kConnecting;
   const coroipc_status connected = Connect(kService);
   if (connected == COROIPC_OK) g_ledger->client_phase = kOpen;

@@ -57,6 +57,7 @@ void Handle(coroipcs_connection* connection, const coroipcs_request* request, vo
     Check("dispatch_send", coroipcs_dispatch_send(connection, 1, &part, 1));
     g_ledger->dispatches_done = number;
   }
+  if (request->id == kAsleep) AwaitSleep(g_ledger->client_pid);
   const iovec part = {const_cast<void*>(request->payload), request->bytes};
   Check("response_send",
         coroipcs_response_send(connection, request->correlation, COROIPC_OK, 0, &part, 1));
@@ -153,6 +154,7 @@ int Main() {
     if (!(g_options.injected && (listening == COROIPC_NO_MEMORY || listening == COROIPC_SYSTEM)))
       Violate("listen: %s", coroipc_status_name(listening));
   } else {
+    g_ledger->server_pid = getpid();
     g_ledger->server_phase = kOpen;
     printf("listening %d\n", getpid());
     const Gauge idle = Read();

@@ -15,6 +15,7 @@
 //   --small         no segments
 //   --witness       another client, which only asks whether the server still serves: outside of the
 //   ledger
+//   --asleep        each side sleeps once in a wait of the library's before the other one rings
 //   --prefault      rings are allocated at connect
 //   --short         a message of the victim's may be lost that the kernel said was sent
 //   --injected      one of this program's own system calls may fail: documented codes are no
@@ -53,6 +54,7 @@ inline constexpr uint16_t kEcho = 2;        // answers what was asked
 inline constexpr uint16_t kDispatches = 3;  // sends kDispatchesEach dispatches, then answers
 inline constexpr uint16_t kClose = 4;       // the server closes
 inline constexpr uint16_t kPing = 5;        // of the witness
+inline constexpr uint16_t kAsleep = 6;      // as kEcho, once the client sleeps
 inline constexpr uint32_t kDispatchesEach = 2;
 inline constexpr uint32_t kNotesEach = 2;
 inline constexpr uint32_t kLargeBytes = 9000;  // goes by a segment: more than half a ring
@@ -64,6 +66,7 @@ struct Ledger {
   std::atomic<uint32_t> client_phase, notes_begun, notes_done, calls_begun, calls_answered;
   std::atomic<uint32_t> server_phase, notes_executed, calls_executed, dispatches_begun,
       dispatches_done;
+  std::atomic<int> client_pid, server_pid;
 };
 
 struct Options {
@@ -75,6 +78,7 @@ struct Options {
   int wait = 0;  // COROIPC_WAIT_ADAPTIVE
   int timeout_ms = 10000;
   int linger_ms = 0;
+  bool asleep = false;
   bool injected = false;
   bool prefault = false;
   bool small = false;
@@ -103,6 +107,8 @@ inline void Begin(int argc, char** argv) {
     const char* const value = i + 1 < argc ? argv[i + 1] : "";
     if (option == "--injected") {
       g_options.injected = true;
+    } else if (option == "--asleep") {
+      g_options.asleep = true;
     } else if (option == "--prefault") {
       g_options.prefault = true;
     } else if (option == "--short") {
@@ -154,6 +160,28 @@ inline uint64_t NowNs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Whether a process sleeps in a system call: neither runs nor is stopped by whoever traces it.
+inline bool Sleeps(int pid, bool* gone) {
+  char path[32], text[512] = {};
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  FILE* const file = fopen(path, "re");
+  if (file != nullptr) {
+    (void)!fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+  }
+  const char* const name_end = strrchr(text, ')');
+  const char state = name_end == nullptr || name_end[1] == 0 ? 'X' : name_end[2];
+  *gone = state == 'X' || state == 'Z';
+  return state == 'S';
+}
+// Returns when it sleeps, or is gone; one that never comes to it is the other checks' to tell.
+inline void AwaitSleep(int pid) {
+  bool gone = false;
+  for (const uint64_t give_up = NowNs() + 2000000000u;
+       NowNs() < give_up && !Sleeps(pid, &gone) && !gone;)
+    usleep(1000);
 }
 
 // What message `number` carries: its number, then a byte that others have not. Quick to make and to
