@@ -557,20 +557,27 @@ async function callsOf(victim, more) {
 
 const strace = spawnSync('strace', ['-V'], { encoding: 'utf8' }).status === 0
 
+// Segments, which cost time under `step`, are here in each session.
+const callsIn = (victim) => ({
+  args: [
+    ...SLEEP,
+    '--rounds',
+    options.rounds,
+    '--asleep',
+    ...(victim === 'server' ? ['--closer', 'server'] : []),
+  ],
+  witness: victim === 'client',
+})
+
+const killAtCall = (victim, call, n, programs) =>
+  underStrace(victim, call, ['-e', `inject=${call}:signal=SIGKILL:when=${n}`], {
+    ...callsIn(victim),
+    programs,
+  })
+
 async function sweepCalls() {
   for (const victim of ['client', 'server']) {
-    // Segments, which cost time under `step`, are here in each session.
-    const more = {
-      args: [
-        ...SLEEP,
-        '--rounds',
-        options.rounds,
-        '--asleep',
-        ...(victim === 'server' ? ['--closer', 'server'] : []),
-      ],
-      witness: victim === 'client',
-    }
-    const { calls, wrong } = await callsOf(victim, more)
+    const { calls, wrong } = await callsOf(victim, callsIn(victim))
     const missesMost = options.ledger === undefined ? 1 : 8
     let points = 0
     let left = 0
@@ -588,12 +595,7 @@ async function sweepCalls() {
             return
           }
           const value = ++n
-          const run = await underStrace(
-            victim,
-            call,
-            ['-e', `inject=${call}:signal=SIGKILL:when=${value}`],
-            more,
-          )
+          const run = await killAtCall(victim, call, value)
           wrong.push(...run.wrong.map((text) => `${call} ${value}: ${text}`))
           misses = run.injected ? 0 : misses + 1
           if (run.injected) points++
@@ -775,25 +777,33 @@ async function sweepErrors() {
 const limited = (limit) => ['bash', '-c', `ulimit -n ${limit} && exec "$0" "$@"`]
 const DESCRIPTORS = 24 // more than either side has in a session
 
+const limits = Array.from({ length: DESCRIPTORS - 3 }, (_, i) => i + 4)
+
+/** A session whose victim may have so many descriptors: what is wrong, and what it came to. */
+async function limitTo(limit, victim, programs) {
+  const { wrong, dead, client, server } = await session({
+    victim,
+    through: limited(limit),
+    args: [...SLEEP, '--injected', '--timeout', '500'],
+    programs,
+    witness: victim === 'client',
+  })
+  if (dead.code !== JUST_THE_PROGRAM && dead.failure !== undefined)
+    wrong.push(`victim: ${dead.failure}`)
+  const code = server.report?.listen === 'OK' ? client.report?.code : server.report?.listen
+  if (limit === DESCRIPTORS && client.report?.code !== 'OK')
+    wrong.push('the highest limit is too low')
+  return { wrong: wrong.map((text) => `ulimit -n ${limit}: ${text}`), code }
+}
+
 async function sweepDescriptors() {
   for (const victim of ['client', 'server']) {
     const wrong = []
     const codes = new Set()
-    const limits = Array.from({ length: DESCRIPTORS - 3 }, (_, i) => i + 4)
     await each(limits, async (limit) => {
-      const run = await session({
-        victim,
-        through: limited(limit),
-        args: [...SLEEP, '--injected', '--timeout', '500'],
-        witness: victim === 'client',
-      })
-      const { dead, client, server } = run
-      wrong.push(...run.wrong.map((text) => `ulimit -n ${limit}: ${text}`))
-      if (dead.code !== JUST_THE_PROGRAM && dead.failure !== undefined)
-        wrong.push(`ulimit -n ${limit}: victim: ${dead.failure}`)
-      codes.add(server.report?.listen === 'OK' ? client.report?.code : server.report?.listen)
-      if (limit === DESCRIPTORS && client.report?.code !== 'OK')
-        wrong.push('the highest limit is too low')
+      const run = await limitTo(limit, victim)
+      wrong.push(...run.wrong)
+      codes.add(run.code)
     })
     report(`${victim}: descriptors`, {
       wrong,
@@ -889,7 +899,8 @@ const placeOf = ({ name }) => `build/sweep/mutants/${name}`
 /** What the sweep that is to find a mutant says is wrong: nothing, and it was not found. */
 async function hunt(mutant) {
   const programs = { [mutant.target]: `${placeOf(mutant)}/${mutant.target}` }
-  const { section, points, victim, call, error, starved, allocations } = mutant.sweep
+  const { section, points, victim, call, error, signal, starved, allocations, descriptors } =
+    mutant.sweep
   if (allocations !== undefined) return (await exhaust(allocations, programs.exhaust)).wrong
   if (starved) return (await starve(programs)).wrong
   if (section !== undefined) {
@@ -899,6 +910,17 @@ async function hunt(mutant) {
       if (wrong.length === 0) wrong.push(...(await killAt(swept, at, { programs })).wrong)
     })
     return wrong
+  }
+  if (descriptors !== undefined) {
+    const wrong = []
+    await each(limits, async (limit) => {
+      if (wrong.length === 0) wrong.push(...(await limitTo(limit, descriptors, programs)).wrong)
+    })
+    return wrong
+  }
+  for (let n = 1; signal !== undefined; n++) {
+    const { wrong, injected } = await killAtCall(victim, call, n, programs)
+    if (wrong.length > 0 || !injected) return wrong.map((text) => `${call} ${n}: ${text}`)
   }
   const expected = Object.keys(failures[victim]).find((key) =>
     failures[victim][key][error]?.includes(call),
