@@ -918,10 +918,11 @@ async function hunt(mutant) {
     })
     return wrong
   }
-  for (let n = 1; signal !== undefined; n++) {
-    const { wrong, injected } = await killAtCall(victim, call, n, programs)
-    if (wrong.length > 0 || !injected) return wrong.map((text) => `${call} ${n}: ${text}`)
-  }
+  if (signal !== undefined)
+    for (let n = 1; ; n++) {
+      const { wrong, injected } = await killAtCall(victim, call, n, programs)
+      if (wrong.length > 0 || !injected) return wrong.map((text) => `${call} ${n}: ${text}`)
+    }
   const expected = Object.keys(failures[victim]).find((key) =>
     failures[victim][key][error]?.includes(call),
   )
