@@ -1,21 +1,19 @@
 // The list of mutants in docs/internals/mutants.md: each mistake, or title of a test, that it names is there, and no table of mutants
 // is left out.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { root } from '../support/paths.js'
 import { page } from './docs-blocks.js'
+import { isMissing, namedIn } from './titles.js'
 
 const text = page('docs/internals/mutants.md')
 
 /** What a page names and nobody has. */
 const missing = (from: string): string[] =>
-  [...from.matchAll(/`([^`]+)` \*([^*]+)\*/g)]
-    .filter(([, file = '', title = '']) => {
-      const path = join(root, 'test', file)
-      return !existsSync(path) || !readFileSync(path, 'utf8').includes(title)
-    })
-    .map(([, file, title]) => `${file}: ${title}`)
+  namedIn(from)
+    .filter(isMissing)
+    .map(({ file, title }) => `${file}: ${title}`)
 
 t.test('each mistake that is named exists', async (t) => {
   t.strictSame(missing(text), [])
