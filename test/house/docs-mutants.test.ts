@@ -1,6 +1,6 @@
 // The list of mutants in docs/internals/mutants.md: each mistake, or title of a test, that it names is there, and no table of mutants
 // is left out.
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { root } from '../support/paths.js'
@@ -26,6 +26,16 @@ t.test('each row has one', async (t) => {
   const rows = text.split('\n').filter((line) => /^\| (?!checks|-)/.test(line))
   t.ok(rows.length > 20, `${rows.length} rows`)
   for (const row of rows) t.match(row, /\| [^|]*`[^`]+`/, row)
+})
+
+// Found by luck, in a minute, or not: an input of its own is played at the start of each run.
+t.test('each mutant of the fuzzers has an input that shows it', async (t) => {
+  const table = JSON.parse(readFileSync(join(root, 'test/fuzz/mutants.json'), 'utf8')) as {
+    name: string
+    target: string
+  }[]
+  for (const { name, target } of table)
+    t.ok(existsSync(join(root, 'test/fuzz/corpus', target, `shows-${name}`)), name)
 })
 
 t.test('each table of mutants is named', async (t) => {
