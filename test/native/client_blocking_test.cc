@@ -285,7 +285,7 @@ TEST("a follower gets its dispatch, an event loop its answers, while another thr
   client.options.wait = COROIPC_WAIT_SLEEP;
   REQUIRE(client.Connect(server.name, group) == COROIPC_OK);
   std::thread leader([&] { CHECK_EQ(client.Call(100, "", 0), COROIPC_OK); });
-  CHECK(Eventually([&] {
+  REQUIRE(Eventually([&] {
     const std::lock_guard lock(mutex);
     return held.first != nullptr;
   }));

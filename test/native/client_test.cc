@@ -38,8 +38,7 @@ struct Group {
       if (found >= count) return rows;
       if (!Turn(&rows)) {
         printf("# no row of kind %u\n", kind);
-        CHECK(false);
-        return rows;
+        REQUIRE(found >= count);
       }
     }
   }
