@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <coroipc/abi.h>
@@ -223,6 +225,13 @@ void RefuseFds(int socket) {
   (void)setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
 }
 
+// In blocking mode accept4(2) waits as long as SO_RCVTIMEO says: a tick, the least there is.
+// Accepted sockets do not inherit it.
+void BoundAccept(int socket) {
+  const struct timeval least = {.tv_sec = 0, .tv_usec = 1};
+  (void)setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &least, sizeof least);
+}
+
 // Whatever an fd is, closing it must not wait: a TCP socket with SO_LINGER does, for its data.
 void NoLinger(int fd) {
   const struct linger none = {};
@@ -331,6 +340,7 @@ Status Listener::Open(const Address& address) {
       return Close(), SystemError("chmod", error);
   }
   RefuseFds(fd_.get());
+  BoundAccept(fd_.get());
   if (listen(fd_.get(), kBacklog) != 0) {
     const int error = errno;
     return Close(), SystemError("listen", error);
@@ -344,11 +354,10 @@ Status Listener::Adopt(int fd) {
       Option(fd, SO_ACCEPTCONN) != 1)
     return COROIPC_INVALID_ARGUMENT;
   if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return SystemError("fcntl", errno);
-  // Accepting has no flag for one call. Whoever shares this socket can take its clients from us
-  // anyway: that it could also make us wait is no new power.
   const int mode = fcntl(fd, F_GETFL);
   if (mode < 0 || fcntl(fd, F_SETFL, mode | O_NONBLOCK) != 0) return SystemError("fcntl", errno);
   RefuseFds(fd);
+  BoundAccept(fd);
   // From now on SO_PEERCRED of new clients says this process.
   if (listen(fd, kBacklog) != 0) return SystemError("listen", errno);
   struct sockaddr_un name = {};
@@ -414,9 +423,19 @@ void Listener::Close() {
   owner_ = 0;
 }
 
+// accept4(2) has no flag for one call: whether it waits is a mode of the open file description, and
+// whoever shares the listening socket may have changed it. So the mode is looked at, and the queue,
+// just before the call. To make it wait somebody has to clear the mode and take the client between
+// these looks and the call; it waits for a tick then, see BoundAccept.
 Status Listener::Accept(Fd* peer) {
   // Bounded, since an error of our own that looks like a dying peer's would repeat for ever.
   for (int attempts = 0; attempts < 64; attempts++) {
+    const int mode = fcntl(fd_.get(), F_GETFL);
+    if (mode < 0) return SystemError("fcntl", errno);
+    if ((mode & O_NONBLOCK) == 0) (void)fcntl(fd_.get(), F_SETFL, mode | O_NONBLOCK);
+    struct pollfd waiting = {.fd = fd_.get(), .events = POLLIN, .revents = 0};
+    // What poll(2) fails for, a limit of no fds at all, accept4(2) has a better errno for.
+    if (poll(&waiting, 1, 0) == 0) return COROIPC_AGAIN;
     const int made = accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (made >= 0) {
       peer->Reset(made);

@@ -1,7 +1,7 @@
 // socket.h: AF_UNIX SOCK_SEQPACKET: addresses, listening, connecting, whole messages with or
 // without one fd, and the doorbell. All calls are non-blocking by flag (MSG_DONTWAIT), never by
 // O_NONBLOCK alone: a mode of an open file description that somebody else can reach is not ours to
-// rely on.
+// rely on. Accepting has no such flag: see Listener::Accept.
 #ifndef COROIPC_SRC_SOCKET_H
 #define COROIPC_SRC_SOCKET_H
 

@@ -617,6 +617,7 @@ TEST("a client that changes the mode of every fd it was given holds nobody up, n
   vandal.Put(release, nullptr, 0);
   vandal.PutRequest(kFill, 2, &count, sizeof count);  // in the same segment
   CHECK(vandal.Take(vandal.response, &answer, nullptr));
+  (void)fcntl(fd, F_SETFL, O_APPEND | O_ASYNC);
   CHECK_EQ(answer.correlation, 2u);
   // ... and holes, which are zeros: no record can be read from them.
   CHECK(scene.honest.Echo());

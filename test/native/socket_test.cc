@@ -115,6 +115,39 @@ bool InChild(Body body) {
   return ChildStatus(body) == 0;
 }
 
+// Whether `body` fell asleep for good, in a child. One that gets no CPU for a while is not asleep.
+template <typename Body>
+bool Waits(Body body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    body();
+    _exit(check_failures == 0 ? 0 : 1);
+  }
+  const std::string path = "/proc/" + std::to_string(child) + "/stat";
+  int status = 0, asleep = 0;
+  while (waitpid(child, &status, WNOHANG) == 0) {
+    char line[64] = {};
+    const Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    (void)!read(file.get(), line, sizeof line - 1);
+    const char* const state = strrchr(line, ')');
+    asleep = state != nullptr && strlen(state) > 2 && state[2] == 'S' ? asleep + 1 : 0;
+    if (asleep == 200) {
+      kill(child, SIGKILL);
+      waitpid(child, nullptr, 0);
+      return true;
+    }
+    poll(nullptr, 0, 5);
+  }
+  CHECK_EQ(status, 0);
+  return false;
+}
+
+// As anybody does who shares the open file description.
+void ClearNonblock(int fd) {
+  CHECK(InChild([=] { CHECK_EQ(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK), 0); }));
+  REQUIRE((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0);
+}
+
 bool BecomeNobody() {
   return setgroups(0, nullptr) == 0 && setgid(65533) == 0 && setuid(65533) == 0;
 }
@@ -189,6 +222,88 @@ bool SendFds(int socket, size_t bytes, const std::vector<int>& fds) {
 }
 
 }  // namespace
+
+// -- modes that somebody else changes -------------------------------------------------------------
+
+// First of all, and required: the tests behind them would wait with a call that does.
+
+TEST("no message is waited for, nor room for one, on a socket in blocking mode") {
+  const Pair pair;
+  const int a = pair.a.get(), b = pair.b.get();
+  ClearNonblock(a);
+  ClearNonblock(b);
+  const bool receiving = Waits([=] {
+    char byte;
+    Received received;
+    CHECK_EQ(ReceiveMessage(b, &byte, 1, false, &received), COROIPC_AGAIN);
+  });
+  REQUIRE(!receiving);
+  while (send(a, "x", 1, MSG_DONTWAIT) == 1) continue;
+  const bool sending = Waits([=] { CHECK_EQ(SendMessage(a, "x", 1, -1, false), COROIPC_AGAIN); });
+  REQUIRE(!sending);
+  const bool ringing = Waits([=] { CHECK_EQ(RingDoorbell(a), COROIPC_OK); });
+  REQUIRE(!ringing);
+}
+
+TEST("a listening socket in blocking mode is accepted from, and is in blocking mode no longer") {
+  const Address address = Abstract();
+  for (const bool adopted : {false, true}) {
+    Listener made, listener;
+    REQUIRE(made.Open(address) == COROIPC_OK);
+    if (adopted) REQUIRE(listener.Adopt(dup(made.fd())) == COROIPC_OK);
+    Listener& used = adopted ? listener : made;
+    ClearNonblock(used.fd());
+    const bool accepting = Waits([&] {
+      Fd peer;
+      CHECK_EQ(used.Accept(&peer), COROIPC_AGAIN);
+    });
+    REQUIRE(!accepting);
+    CHECK((fcntl(used.fd(), F_GETFL) & O_NONBLOCK) != 0);
+    ClearNonblock(used.fd());
+    Fd client, peer;
+    CHECK_EQ(Connect(address, &client), COROIPC_OK);
+    CHECK_EQ(used.Accept(&peer), COROIPC_OK);
+  }
+}
+
+TEST("a listening socket whose mode cannot be kept is accepted from only when somebody is there") {
+  const Address address = Abstract();
+  Listener listener;
+  REQUIRE(listener.Open(address) == COROIPC_OK);
+  ClearNonblock(listener.fd());
+  // As if it were cleared again at once, and the bound of accepting taken away as well.
+  const timeval for_ever = {};
+  REQUIRE(setsockopt(listener.fd(), SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof for_ever) == 0);
+  const bool accepting = Waits([&] {
+    if (!Deny(SYS_fcntl, EPERM, DenyWhen::kEqual, 1, F_SETFL)) return;
+    Fd client, peer;
+    CHECK_EQ(listener.Accept(&peer), COROIPC_AGAIN);
+    CHECK_EQ(Connect(address, &client), COROIPC_OK);
+    CHECK_EQ(listener.Accept(&peer), COROIPC_OK);
+    CHECK_EQ(listener.Accept(&peer), COROIPC_AGAIN);
+    CHECK_EQ(fcntl(listener.fd(), F_GETFL) & O_NONBLOCK, 0);
+  });
+  REQUIRE(!accepting);
+}
+
+TEST("a client that somebody else takes at the last moment is waited for a tick, not for ever") {
+  Listener made, listener;
+  REQUIRE(made.Open(Abstract()) == COROIPC_OK);
+  const timeval for_ever = {};
+  const int fd = dup(made.fd());
+  for (Listener* const each : {&made, &listener}) {
+    if (each == &listener) {
+      REQUIRE(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof for_ever) == 0);
+      REQUIRE(listener.Adopt(fd) == COROIPC_OK);
+    }
+    ClearNonblock(each->fd());
+    const bool accepting = Waits([=] {
+      const int accepted = accept4(each->fd(), nullptr, nullptr, SOCK_CLOEXEC);
+      CHECK(accepted < 0 && errno == EAGAIN);
+    });
+    REQUIRE(!accepting);
+  }
+}
 
 // -- names ----------------------------------------------------------------------------------------
 

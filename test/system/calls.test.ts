@@ -400,23 +400,25 @@ t.test(
   },
 )
 
+/** The sockets of a process. */
+const sockets: Task<[], number[]> = ({ require }) => {
+  const { readdirSync, readlinkSync } = require('node:fs') as typeof import('node:fs')
+  return readdirSync('/proc/self/fd')
+    .map(Number)
+    .filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:')
+      } catch {
+        return false // the directory itself
+      }
+    })
+}
+
 t.test('a full socket in blocking mode holds nobody up but its peer', async (t) => {
   const own = `${process.env['COROIPC_RUNTIME_DIR']}/${freshName()}.sock`
   const server = await startServer(own)
   t.teardown(() => server.end())
   await using good = await connect(own, { service: 1, requestTimeoutMs: 10_000 })
-  const sockets: Task<[], number[]> = ({ require }) => {
-    const { readdirSync, readlinkSync } = require('node:fs') as typeof import('node:fs')
-    return readdirSync('/proc/self/fd')
-      .map(Number)
-      .filter((fd) => {
-        try {
-          return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:')
-        } catch {
-          return false // the directory itself
-        }
-      })
-  }
   const before = new Set(await server.run(sockets))
   // It has itself rung for each answer and reads none of the doorbells; its own descriptors are in blocking mode.
   await using deaf = Program.start('stranger', 'client', own, 'deaf')
@@ -445,6 +447,35 @@ except BlockingIOError:
   await until('more answers without a doorbell', () => rung() >= goal)
   await using late = await connect(own, { service: 1 })
   t.equal(text(await late.request(0, 'served')), 'served')
+})
+
+t.test('a listening socket in blocking mode holds nobody up', async (t) => {
+  const own = `${process.env['COROIPC_RUNTIME_DIR']}/${freshName()}.sock`
+  const server = await startServer(own)
+  t.teardown(() => server.end())
+  await using before = await connect(own, { service: 1, requestTimeoutMs: 10_000 })
+  const cleared = await server.run(
+    ({ require }, fds) => {
+      const { execFileSync } = require('node:child_process') as typeof import('node:child_process')
+      const script = `
+import fcntl, os, socket
+for fd in range(3, 3 + ${fds.length}):
+  s = socket.socket(fileno=fd)
+  if s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1:
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+    print('cleared')`
+      const stdio = ['ignore', 'pipe', 'inherit', ...fds] as const
+      return execFileSync('python3', ['-c', script], { stdio: [...stdio] }).toString()
+    },
+    await server.run(sockets),
+  )
+  t.equal(cleared, 'cleared\n')
+  for (let i = 0; i < 3; i++) {
+    await using late = await connect(own, { service: 1, timeoutMs: 10_000 })
+    t.equal(text(await late.request(0, 'served')), 'served')
+    // Its timers go on, and so do those who were there before.
+    t.equal(text(await before.request(3, '5')), '5')
+  }
 })
 
 t.test('an inherited listening fd whose creator is another process', async (t) => {
