@@ -133,7 +133,7 @@ TEST("a name is looked for in its candidates, in order") {
   unsetenv("COROIPC_RUNTIME_DIR");
 }
 
-TEST("a server of another uid or pid than was demanded is denied before a byte is sent") {
+TEST("a server of another uid or pid than was demanded is denied") {
   Server server;
   server.Start();
   Client client;
@@ -147,6 +147,41 @@ TEST("a server of another uid or pid than was demanded is denied before a byte i
   client.options.server_pid = getpid();
   CHECK_EQ(client.Connect(server.name), COROIPC_OK);
   CHECK_EQ(coroipcc_server_credentials(client.connection)->uid, getuid());
+}
+
+TEST("not a byte is sent to a server of another uid than was demanded") {
+  RawServer server;
+  Client client;
+  client.options.require_uid = 1;
+  client.options.server_uid = getuid() + 1;
+  std::thread connecting([&] { CHECK_EQ(client.Connect(server.name), COROIPC_DENIED); });
+  pollfd watched = {server.listener, POLLIN, 0};
+  REQUIRE(poll(&watched, 1, kPatienceMs) == 1);
+  server.socket = accept4(server.listener, nullptr, nullptr, SOCK_CLOEXEC);
+  char byte;
+  CHECK_EQ(recv(server.socket, &byte, 1, 0), 0);  // it hangs up and has said nothing
+  server.Hang();
+  connecting.join();
+}
+
+TEST("a reply by another uid than was demanded is denied, whoever listens") {
+  if (geteuid() != 0) SKIP("needs root, for a second uid");
+  RawServer server;
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setresgid(12345, 12345, 12345) != 0 || setresuid(12345, 12345, 12345) != 0) _exit(1);
+    for (;;) server.Serve();
+  }
+  Client client;
+  client.options.require_uid = 1;
+  client.options.server_uid = 0;
+  CHECK_EQ(client.Connect(server.name), COROIPC_DENIED);
+  // Nothing else was wrong with it.
+  client.options.require_uid = 0;
+  CHECK_EQ(client.Connect(server.name), COROIPC_OK);
+  CHECK_EQ(coroipcc_server_credentials(client.connection)->uid, 12345u);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
 }
 
 TEST("sizes are negotiated between the client's wishes and the server's limits") {

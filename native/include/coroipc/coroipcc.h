@@ -52,7 +52,8 @@ struct coroipcc_options {
       inbox_bytes; /* private memory for dispatches met while waiting for something else [4 MiB] */
   uint32_t queue_bytes; /* requests that wait for room before FULL [4 MiB] */
   int trust_server;     /* 1: payloads may be read in place (IN_SEGMENT) */
-  /* Who the server must be; checked before the first byte is sent. */
+  /* Who the server must be. The uid is checked before the first byte is sent, and again with the
+   * reply; the pid with the reply. */
   int require_uid; /* 1: server_uid counts */
   uid_t server_uid;
   int require_pid;
