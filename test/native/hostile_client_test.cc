@@ -185,6 +185,36 @@ TEST("a client that reads nothing is not read either, and costs no memory withou
   CHECK(used < CLOCKS_PER_SEC / 10);
 }
 
+TEST("a client that reads nothing is not read once so many bytes wait for it") {
+  constexpr uint32_t kAnswer = 1000, kInRing = 4, kWaiting = 5;
+  Scene scene;
+  // Reached by the last one, whatever is counted beside each; in number far more may wait.
+  scene.server.options.unsent_bytes = kWaiting * kAnswer;
+  scene.Start();
+  RawClient glutton;
+  Terms wanted;
+  wanted.response_ring_bytes = 4096;
+  REQUIRE(glutton.Connect(scene.server.name, wanted) == COROIPC_OK);
+  // One at a time, since the requests of one turn may go beyond the bound.
+  const int before = scene.server.handled;
+  for (uint32_t i = 0; i < kInRing + kWaiting; ++i) {
+    REQUIRE(glutton.PutRequest(kFill, i, &kAnswer, sizeof kAnswer) == COROIPC_OK);
+    REQUIRE(Eventually([&] { return scene.server.handled == before + static_cast<int>(i) + 1; }));
+  }
+  CHECK(Eventually([&] { return scene.server.Stats().unsent_responses == kWaiting; }));
+  REQUIRE(glutton.PutRequest(kFill, kInRing + kWaiting, &kAnswer, sizeof kAnswer) == COROIPC_OK);
+  glutton.Bell();
+  for (int i = 0; i < 20; ++i) CHECK(scene.honest.Echo());
+  SleepMs(50);
+  CHECK_EQ(scene.server.Stats().unsent_responses, kWaiting);
+  // Whoever reads on gets them all.
+  for (uint32_t i = 0; i <= kInRing + kWaiting; ++i) {
+    coroipc_record answer = {};
+    REQUIRE(glutton.Take(glutton.response, &answer, nullptr));
+    CHECK_EQ(answer.correlation, i);
+  }
+}
+
 TEST("large answers that wait for a segment are bounded as well") {
   Scene scene;
   scene.server.options.segments = 2;
@@ -472,6 +502,18 @@ TEST("who broke the protocol keeps no pages of the server's, however long it has
   const auto* const rings = reinterpret_cast<const uint8_t*>(liar.control) + COROIPC_CONTROL_BYTES;
   const uint8_t* const found = static_cast<const uint8_t*>(memmem(rings, 512 << 10, "remember", 8));
   REQUIRE(found != nullptr);
+  const uint32_t count = 200000;  // in a segment
+  liar.PutRequest(kFill, 2, &count, sizeof count);
+  REQUIRE(liar.Take(liar.response, &answer, nullptr));
+  coroipc_segment_message message = {};
+  int fd = -1;
+  while (ReceiveWithFd(liar.socket, &message, sizeof message, &fd) == 1) continue;
+  REQUIRE(fd >= 0);
+  void* const mapping = mmap(nullptr, message.bytes, PROT_READ, MAP_SHARED, fd, 0);
+  close(fd);
+  REQUIRE(mapping != MAP_FAILED);
+  const auto* const segment = static_cast<const volatile uint8_t*>(mapping);
+  CHECK(segment[0] == 'f' && segment[count - 1] == 'f');
   liar.Put(Record(200), nullptr, 0);
   CHECK(liar.HungUp());
   // Dropped before the end is told.
@@ -506,18 +548,6 @@ TEST("a server's memory does not travel in padding, headers, replies or segments
   scene.server.handle = [](coroipcs_connection* connection, const coroipcs_request* request) {
     uint32_t count = 0;
     memcpy(&count, request->payload, sizeof count);
-  const uint32_t count = 200000;  // in a segment
-  liar.PutRequest(kFill, 2, &count, sizeof count);
-  REQUIRE(liar.Take(liar.response, &answer, nullptr));
-  coroipc_segment_message message = {};
-  int fd = -1;
-  while (ReceiveWithFd(liar.socket, &message, sizeof message, &fd) == 1) continue;
-  REQUIRE(fd >= 0);
-  void* const mapping = mmap(nullptr, message.bytes, PROT_READ, MAP_SHARED, fd, 0);
-  close(fd);
-  REQUIRE(mapping != MAP_FAILED);
-  const auto* const segment = static_cast<const volatile uint8_t*>(mapping);
-  CHECK(segment[0] == 'f' && segment[count - 1] == 'f');
     const std::vector<uint8_t> zeros(count);
     const iovec part = Part(zeros.data(), zeros.size());
     Poison();
@@ -587,6 +617,7 @@ void Maltreat(int fd) {
   for (const int flag : {O_APPEND, O_NONBLOCK, O_ASYNC, O_DIRECT, O_NOATIME})
     (void)fcntl(fd, F_SETFL, flags | flag);
   (void)fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK | O_ASYNC);
+  (void)fcntl(fd, F_SETFL, O_APPEND | O_ASYNC);
   (void)fcntl(fd, F_SETOWN, getpid());
   (void)fcntl(fd, F_SETSIG, SIGUSR1);
   (void)fcntl(fd, F_SETLEASE, F_RDLCK);
@@ -633,7 +664,6 @@ TEST("a client that changes the mode of every fd it was given holds nobody up, n
   vandal.Put(release, nullptr, 0);
   vandal.PutRequest(kFill, 2, &count, sizeof count);  // in the same segment
   CHECK(vandal.Take(vandal.response, &answer, nullptr));
-  (void)fcntl(fd, F_SETFL, O_APPEND | O_ASYNC);
   CHECK_EQ(answer.correlation, 2u);
   // ... and holes, which are zeros: no record can be read from them.
   CHECK(scene.honest.Echo());
