@@ -768,6 +768,65 @@ coroipc_status Requesting(const Grants::Row& row) {
   });
 }
 
+// What a server says to a call, by its correlation, of a client that holds a buffer in segment 0.
+using Claims = Table<std::function<void(RawServer&, uint32_t)>>;
+Claims Held() {
+  Claims table;
+  const auto answer = [](RawServer& s, uint32_t correlation, coroipc_segment_reference reference) {
+    s.Put(s.response, Record(COROIPC_RECORD_RESPONSE, correlation, COROIPC_FLAG_SEGMENT),
+          &reference, sizeof reference);
+  };
+  for (const uint32_t bytes : {0u, 1u, 8u, kWanted, kGranted}) {
+    table.Add(Named("an answer in it, bytes", bytes), COROIPC_PROTOCOL,
+              [=](RawServer& s, uint32_t correlation) {
+                answer(s, correlation, {0, 0, bytes, 1});
+              });
+  }
+  table.Add("a dispatch in it", COROIPC_PROTOCOL, [](RawServer& s, uint32_t) {
+    const coroipc_segment_reference reference = {0, 0, 8, 1};
+    s.Put(s.dispatch, Record(COROIPC_RECORD_DISPATCH, 0, COROIPC_FLAG_SEGMENT), &reference,
+          sizeof reference);
+  });
+  table.Add("other memory in its place", COROIPC_PROTOCOL,
+            [](RawServer& s, uint32_t) { SendMemory(s, 0, kGranted, kGranted, 2); });
+  table.Add("an answer in another one", COROIPC_OK, [=](RawServer& s, uint32_t correlation) {
+    SendMemory(s, 1, kGranted, kGranted);
+    answer(s, correlation, {1, 0, 8, 1});
+  });
+  return table;
+}
+coroipc_status Holding(const Claims::Row& row) {
+  const int fds = OpenFds();
+  coroipc_status state;
+  {
+    RawServer server;
+    Client client;
+    std::thread liar([&] {
+      server.Serve();
+      coroipc_record asked = {};
+      REQUIRE(server.TakeRequest(&asked));
+      SendMemory(server, 0, kGranted, kGranted);
+      const coroipc_segment_reference granted = {0, 0, kWanted, 1};
+      server.Put(server.response,
+                 Record(COROIPC_RECORD_SEGMENT_GRANT, asked.correlation, COROIPC_FLAG_SEGMENT),
+                 &granted, sizeof granted);
+      REQUIRE(server.TakeRequest(&asked));
+      CHECK_EQ(asked.kind, COROIPC_RECORD_REQUEST);
+      row.lie(server, asked.correlation);
+    });
+    REQUIRE(client.Connect(server.name) == COROIPC_OK);
+    coroipc_buffer* buffer = nullptr;
+    REQUIRE(coroipcc_buffer_alloc(client.connection, kWanted, kPatienceMs, &buffer) == COROIPC_OK);
+    const coroipc_status called = client.Call(kEcho, "hello", 5);
+    state = coroipcc_state(client.connection);
+    CHECK_EQ(called, state == COROIPC_OK ? COROIPC_OK : COROIPC_UNKNOWN_OUTCOME);
+    coroipc_buffer_release(buffer);
+    liar.join();
+  }
+  CHECK_EQ(OpenFds(), fds);
+  return state;
+}
+
 Lies Socket() {
   Lies table;
   for (uint32_t byte = 0; byte < 256; ++byte) {
@@ -884,6 +943,10 @@ TEST("segments and references to them") {
   Honest beside;
   CHECK(Segments().Judge(Ended).empty());
 }
+TEST("segments that the client itself holds") {
+  Honest beside;
+  CHECK(Held().Judge(Holding).empty());
+}
 TEST("grants to a call that waits for memory") {
   Honest beside;
   CHECK(GrantsFor("a buffer").Judge(Allocating).empty());
@@ -921,6 +984,7 @@ TEST("there are at least 500 cases, each with a name of its own") {
   names.Add("segments", Segments());
   names.Add("grants", GrantsFor("a buffer"));
   names.Add("grants", GrantsFor("a large request"));
+  names.Add("held", Held());
   names.Add("socket", Socket());
   printf("# %zu cases\n", names.count());
   CHECK(names.count() >= 500);
