@@ -4,6 +4,11 @@ import { parentPort, workerData } from 'node:worker_threads'
 
 const errors: string[] = []
 let kept: Request | undefined
+const fail = (): never => {
+  throw new Error('on purpose')
+}
+/** Nobody waits for it, and its `then` throws when it is called all the same. */
+const hostile = new Proxy({}, { get: () => fail }) as Promise<string>
 const server = new Server({ poll: blockingPoll() })
 server.on('error', (error) => errors.push(error.code))
 server.addService({
@@ -20,6 +25,7 @@ server.addService({
       return 'answered'
     },
     4: () => server.stop(),
+    5: () => hostile,
   },
 })
 await server.listen(workerData as string)

@@ -131,6 +131,7 @@ t.test('a blocking loop serves; promises are refused, deferred answers are not',
   const connection = await connect(name, { service: 1 })
   t.equal(text(await connection.request(0, 'x')), 'x')
   await t.rejects(connection.request(1), { code: 'ERR_COROIPC_HANDLER_ASYNC' })
+  await t.rejects(connection.request(5), { code: 'ERR_COROIPC_HANDLER_ASYNC' })
   const deferred = connection.request(2)
   t.equal(text(await connection.request(3)), 'answered')
   t.equal(text(await deferred), 'later')
@@ -141,7 +142,7 @@ t.test('a blocking loop serves; promises are refused, deferred answers are not',
   )
   connection.send(4)
   const [result] = (await once(worker, 'message')) as [{ errors: string[] }]
-  t.same(result.errors, ['ERR_COROIPC_HANDLER_ASYNC'])
+  t.same(result.errors, ['ERR_COROIPC_HANDLER_ASYNC', 'ERR_COROIPC_HANDLER_ASYNC'])
   await exited
   await until(() => connection.closed)
 })

@@ -16,6 +16,12 @@ async function serve<C>(
   return Object.assign(server, { name })
 }
 
+/** The options that have `call` as this hook, or as handler 0. */
+function hookOf(hook: string, call: () => never): Partial<ServiceOptions> {
+  if (hook === 'authorize') return {}
+  return hook.startsWith('on') ? { [hook]: call } : { handlers: { 0: call } }
+}
+
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 t.test('wrong options name what was expected and what came', (t) => {
@@ -168,6 +174,53 @@ t.test(
     }
   },
 )
+
+t.test('a hook whose result cannot be looked at stops nobody else', async (t) => {
+  const uncaught: unknown[] = []
+  const onUncaught = (error: unknown): unknown => uncaught.push(error)
+  process.on('uncaughtException', onUncaught)
+  t.teardown(() => process.off('uncaughtException', onUncaught))
+  const fail = (): never => {
+    throw new Error('on purpose')
+  }
+  const { proxy: revoked, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const results: [what: string, result: unknown, code: string][] = [
+    ['a getter', new Proxy({}, { get: fail }), 'ERR_COROIPC_HANDLER_FAILED'],
+    ['a revoked proxy', revoked, 'ERR_COROIPC_HANDLER_FAILED'],
+    ['then()', new Proxy({}, { get: () => fail }), 'ERR_COROIPC_HANDLER_REJECTED'],
+    [
+      'then() of a promise',
+      Object.defineProperty(Promise.resolve(), 'constructor', { get: fail }),
+      'ERR_COROIPC_HANDLER_REJECTED',
+    ],
+  ]
+  for (const hook of ['authorize', 'onConnect', 'onDisconnect', 'request 0 of service 1'])
+    for (const [what, result, code] of results) {
+      let first = true
+      const once = (): never => {
+        const given = first ? result : hook === 'authorize' ? true : 'x'
+        first = false
+        return given as never
+      }
+      await using server = await serve(
+        { serialize: true, handlers: { 0: () => 'x' }, ...hookOf(hook, once) },
+        hook === 'authorize' ? { authorize: once } : {},
+      )
+      const errors: IpcError[] = []
+      server.on('error', (error) => errors.push(error))
+      const connection = await connect(server.name, { service: 1 }).catch(() => undefined)
+      t.equal(connection === undefined, hook === 'authorize', 'refused')
+      await connection?.request(0).catch(() => {})
+      await connection?.close()
+      await until(() => errors.length > 0)
+      t.match(errors, [{ code }], `${hook}: ${what}`)
+      t.ok(errors[0]?.message.startsWith(`${hook}: `), `${errors[0]?.message}`)
+      await using second = await connect(server.name, { service: 1 })
+      t.equal(text(await second.request(0, '', { timeoutMs: 5000 })), 'x', 'the next is served')
+    }
+  t.same(uncaught, [])
+})
 
 t.test('admit says accept, retry or refuse; onAdmitted always follows', async (t) => {
   const log: string[] = []

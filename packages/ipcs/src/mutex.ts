@@ -22,10 +22,17 @@ export class Mutex {
   #start(first: () => unknown): void {
     this.#busy = true
     for (let task: (() => unknown) | undefined = first; task; task = this.#waiting.shift()) {
-      const result = task()
-      if (result instanceof Promise) {
-        void result.then(this.#resume, this.#resume)
-        return
+      try {
+        const result = task()
+        if (result instanceof Promise) {
+          void result.then(this.#resume, this.#resume)
+          return
+        }
+      } catch (error) {
+        // Those that wait are others': it surfaces as any uncaught one does, and they go on.
+        queueMicrotask(() => {
+          throw error
+        })
       }
     }
     this.#busy = false

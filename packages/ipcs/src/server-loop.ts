@@ -92,12 +92,13 @@ export interface LoopEvents<Context> {
 
 const EMPTY = new Uint8Array(0)
 
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    typeof value === 'object' &&
+/** What is to be awaited. A proxy may throw when it is looked at, and so may a getter: inside the `try` of the call. */
+function thenable(value: unknown): PromiseLike<unknown> | undefined {
+  return typeof value === 'object' &&
     value !== null &&
     typeof (value as { then?: unknown }).then === 'function'
-  )
+    ? (value as PromiseLike<unknown>)
+    : undefined
 }
 
 /** Runs user code whose exception must not stop a batch: it surfaces as any uncaught one does. */
@@ -435,17 +436,19 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
 
   #ask(number: number, info: NativeConnectionInfo, service: number): void {
     let verdict: unknown
+    let later: PromiseLike<unknown> | undefined
     try {
       verdict = this.#options.authorize(info.credentials, service)
+      later = thenable(verdict)
     } catch (error) {
       this.#events.error(hookFailed('authorize', error), {})
     }
-    if (!isThenable(verdict)) {
+    if (later === undefined) {
       this.#verdict(number, info, verdict)
       return
     }
     if (this.running) {
-      verdict.then(undefined, () => {})
+      void settled(later, () => {})
       this.#events.error(ipcError(Status.HANDLER_ASYNC, { subject: 'authorize' }), {})
       this.#verdict(number, info, false)
       return
@@ -458,10 +461,14 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       this.#authorizing[number] = undefined
       this.#verdict(number, info, value)
     }
-    verdict.then(settle, (error: unknown) => {
-      this.#events.error(hookRejected('authorize', error), {})
-      settle(false)
-    })
+    void settled(
+      later,
+      (error) => {
+        this.#events.error(hookRejected('authorize', error), {})
+        settle(false)
+      },
+      settle,
+    )
   }
 
   #verdict(number: number, info: NativeConnectionInfo, verdict: unknown): void {
@@ -556,24 +563,24 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
 
   #welcome(connection: ServerConnection<Context>, trace?: ConnectTrace): Promise<void> | undefined {
     const { context, onConnect } = connection.home.options
-    let result: unknown
+    let later: PromiseLike<unknown> | undefined
     try {
       if (context !== undefined) connection.context = context(connection)
       connection.welcomed = true
-      result = onConnect?.(connection)
+      later = thenable(onConnect?.(connection))
     } catch (error) {
       const hook = connection.welcomed ? 'onConnect' : 'context'
       this.#unwelcome(connection, hookFailed(hook, error), trace)
       return undefined
     }
     this.#events.connection(connection)
-    if (!isThenable(result)) return undefined
+    if (later === undefined) return undefined
     if (this.running) {
-      result.then(undefined, () => {})
+      void settled(later, () => {})
       this.#unwelcome(connection, ipcError(Status.HANDLER_ASYNC, { subject: 'onConnect' }), trace)
       return undefined
     }
-    return settled(result, (error) =>
+    return settled(later, (error) =>
       this.#unwelcome(connection, hookRejected('onConnect', error), trace),
     )
   }
@@ -609,19 +616,20 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   }
 
   #farewell(connection: ServerConnection<Context>, reason: IpcError): Promise<void> | undefined {
-    let result: unknown
+    let later: PromiseLike<unknown> | undefined
     try {
-      if (connection.welcomed) result = connection.home.options.onDisconnect?.(connection, reason)
+      if (connection.welcomed)
+        later = thenable(connection.home.options.onDisconnect?.(connection, reason))
     } catch (error) {
       this.#events.error(hookFailed('onDisconnect', error), { connection })
     }
-    if (isThenable(result)) {
+    if (later !== undefined) {
       if (!this.running) {
-        return settled(result, (error) =>
+        return settled(later, (error) =>
           this.#events.error(hookRejected('onDisconnect', error), { connection }),
         ).then(() => connection.end())
       }
-      result.then(undefined, () => {})
+      void settled(later, () => {})
       const error = ipcError(Status.HANDLER_ASYNC, { subject: 'onDisconnect' })
       this.#events.error(error, { connection })
     }
@@ -724,20 +732,19 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     connection: ServerConnection<Context>,
     result: unknown,
   ): Promise<void> | undefined {
-    let later = false
+    let later: PromiseLike<unknown> | undefined
     try {
-      later = !(result instanceof Uint8Array) && isThenable(result)
+      if (!(result instanceof Uint8Array)) later = thenable(result)
     } catch (error) {
       this.#threw(request, error, Status.HANDLER_FAILED) // a getter of what it returned
       return undefined
     }
-    if (!later) {
+    if (later === undefined) {
       this.#settle(request, connection, result)
       return undefined
     }
-    const promise = result as PromiseLike<unknown>
     if (this.running) {
-      promise.then(undefined, () => {})
+      void settled(later, () => {})
       this.#threw(
         request,
         ipcError(Status.HANDLER_ASYNC, { subject: describe(request) }),
@@ -746,7 +753,7 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return undefined
     }
     this.#list(request, connection)
-    return this.#await(request, connection, promise)
+    return this.#await(request, connection, later)
   }
 
   #await(
@@ -754,9 +761,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     connection: ServerConnection<Context>,
     result: PromiseLike<unknown>,
   ): Promise<void> {
-    return Promise.resolve(result).then(
+    return settled(
+      result,
+      (error) => this.#threw(request, error, Status.HANDLER_REJECTED),
       (value) => this.#settle(request, connection, value),
-      (error: unknown) => this.#threw(request, error, Status.HANDLER_REJECTED),
     )
   }
 
@@ -1128,16 +1136,20 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   }
 }
 
-/** Waits for a hook's promise, whatever it comes to. */
+/** Waits for a promise of the developer's, whatever it comes to: also a `then` that throws is a rejection. */
 async function settled(
   promise: PromiseLike<unknown>,
   failed: (error: unknown) => void,
+  done?: (value: unknown) => void,
 ): Promise<void> {
+  let value: unknown
   try {
-    await promise
+    value = await promise
   } catch (error) {
     failed(error)
+    return
   }
+  done?.(value)
 }
 
 /** What the `error` event says of a hook that threw. */
