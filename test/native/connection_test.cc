@@ -187,8 +187,8 @@ int TurnsBeside(uint32_t flood_bytes, uint32_t other_bytes) {
   return 101;
 }
 
-// The same beside so many that keep their rings full of these; eight bytes.
-int TurnsBesideMany(int many, uint32_t filler_bytes) {
+// The same beside so many that keep their rings full of these.
+int TurnsBesideMany(int many, uint32_t filler_bytes, uint32_t other_bytes = 8) {
   Server server;
   server.options.connections_per_uid = 128;
   server.Start(false);
@@ -231,7 +231,7 @@ int TurnsBesideMany(int many, uint32_t filler_bytes) {
   single.id = 2;
   int most = 0;
   for (int round = 0; round < 8; ++round) {
-    CHECK_EQ(other.Put(single, bytes.data(), 8), COROIPC_OK);
+    CHECK_EQ(other.Put(single, bytes.data(), other_bytes), COROIPC_OK);
     int came = 0;
     for (int turn = 1; turn <= 200 && came == 0; ++turn) {
       top_up();
@@ -251,6 +251,11 @@ TEST("a small message waits no longer the more there are who fill each batch") {
     CHECK(TurnsBesideMany(many, COROIPC_BLOCK_BYTES - 200) <= 4);
     CHECK(TurnsBesideMany(many, 100000) <= 4);
   }
+}
+
+TEST("of many who fill each batch several have their turn in one") {
+  // One of 16 in each, and it would be 16.
+  CHECK(TurnsBesideMany(16, COROIPC_BLOCK_BYTES - 200, 2000) <= 8);
 }
 
 TEST("whoever found no room beside one who fills it is first in the next batch") {
