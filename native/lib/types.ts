@@ -49,10 +49,12 @@ export function partBytes(part: unknown): Uint8Array | undefined {
 export function payloadBytes(payload: unknown): Uint8Array | Uint8Array[] | undefined {
   if (payload === undefined) return noBytes
   if (!Array.isArray(payload)) return partBytes(payload)
-  if (payload.length > partsMax) return undefined
+  const { length } = payload
+  if (length > partsMax) return undefined
   const parts: Uint8Array[] = []
-  for (const part of payload as unknown[]) {
-    const bytes = partBytes(part)
+  // By index: an iterator of its own may yield more than was counted.
+  for (let index = 0; index < length; index++) {
+    const bytes = partBytes(payload[index])
     if (bytes === undefined) return undefined
     if (bytes.length > 0) parts.push(bytes)
   }
