@@ -55,8 +55,12 @@ const timeout_ms = Number(options.timeout) * 1000
 const everything = !['native', 'models', 'js', 'matrix', 'asan', 'tsan', 'coverage', 'addon'].some(
   (part) => options[part],
 )
-// Of the Node suite what shows most of the addon in half a minute; all of it is npm run test:sanitize:node, npm test -- --addon=copying.
-const ciAddonTests = /^test\/(?:addon|ipcc|ipcs)\//
+// Of the Node suite what shows most of the addon in a minute; all of it is npm run test:sanitize:node, npm test -- --addon=copying.
+const ciAddonTests = {
+  asan: /^test\/(?:addon|failure|ipcc|ipcs)\//,
+  lsan: /^test\/addon\//,
+  copying: /^test\/(?:addon|ipcc|ipcs)\//,
+}
 if (options.ci) Object.assign(options, { asan: true, tsan: true })
 if (options.addon !== undefined && !addonKinds.includes(options.addon)) {
   console.error(`--addon is one of ${addonKinds.join(', ')}`)
@@ -254,7 +258,7 @@ async function runWithAddon(kind) {
       total.failed.push({ name: `${kind}: a planted ${plant} was not seen`, details: '' })
   addon.clear()
   const names = tests(/\.test\.ts$/).filter((name) =>
-    options.ci && kind !== 'coverage' ? ciAddonTests.test(name) : !withoutAddon.test(name),
+    options.ci && kind !== 'coverage' ? ciAddonTests[kind].test(name) : !withoutAddon.test(name),
   )
   await runScripts(names, { label: `${kind} `, env: addon.environment() })
   if (kind === 'coverage') return
@@ -336,7 +340,7 @@ for (const sanitizer of ['asan', 'tsan']) {
   await runNative(sanitizer, env)
 }
 if (options.addon !== undefined) await runWithAddon(options.addon)
-else if (options.ci) for (const kind of ['asan', 'copying']) await runWithAddon(kind)
+else if (options.ci) for (const kind of Object.keys(ciAddonTests)) await runWithAddon(kind)
 if (options.coverage || options.ci) await runCoverage()
 // Here and not in the tests, whose time is limited; without clang the fuzzer's test says so.
 for (const name of ['fuzz', 'sweep', 'hostile', 'storm']) {

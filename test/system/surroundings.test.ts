@@ -52,7 +52,14 @@ const faketime = readdirSync('/usr/lib')
 
 t.test(
   'a wall clock that jumps by an hour ends nothing early and keeps nothing waiting',
-  { skip: faketime === undefined ? 'libfaketime is not installed' : false },
+  {
+    skip:
+      faketime === undefined
+        ? 'libfaketime is not installed'
+        : process.env.LD_PRELOAD
+          ? 'a sanitizer has to come first, and libfaketime hangs behind it'
+          : false,
+  },
   async (t) => {
     const file = join(directory, 'clock')
     writeFileSync(file, '+0')
