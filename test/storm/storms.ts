@@ -16,21 +16,26 @@ export class Storm {
   readonly #program: Program
   readonly #what: string
 
+  /** Whether it has done as many as it was to. */
+  get ended(): boolean {
+    return this.#program.exited
+  }
+
   private constructor(program: Program, what: string) {
     this.#program = program
     this.#what = what
   }
 
-  /** Begins one that ends when it is stopped. */
-  static async begin(what: string, name: string, uid?: number): Promise<Storm> {
-    const args = [what, name, '0', ...(uid === undefined ? [] : [String(uid)])]
+  /** Begins one that ends when it is stopped, or after so many. */
+  static async begin(what: string, name: string, uid?: number, count: number = 0): Promise<Storm> {
+    const args = [what, name, String(count), ...(uid === undefined ? [] : [String(uid)])]
     const storm = new Storm(Program.start('storm', ...args), what)
     await storm.#program.line('ready')
     return storm
   }
 
   async stop(): Promise<Record<string, number>> {
-    process.kill(this.#program.pid, 'SIGTERM')
+    if (!this.ended) process.kill(this.#program.pid, 'SIGTERM')
     await this.#program.end()
     return figures(await this.#program.line(this.#what))
   }
@@ -60,21 +65,20 @@ export interface HalfOpen {
   readonly max: number
 }
 
-/** Half-open sockets of one user without end, until there were so many, while another user connects. */
+/** So many half-open sockets of one user, while another user connects, to the last of them. */
 export async function halfOpen(crew: Crew, connects: number, sockets: number): Promise<HalfOpen> {
   const [a, b] = users
-  const storm = await Storm.begin('half-open', crew.name, a)
+  const storm = await Storm.begin('half-open', crew.name, a, sockets)
   const worst = { failed: 0, p50: 0, p99: 0, max: 0 }
   let kept = 0
   const look = setInterval(() => {
     kept = Math.max(kept, crew.ledger.server('handshakesPending'))
   }, 5)
-  const soonest = performance.now() + sockets / 5 // more than so many a ms cannot be opened
   do {
     const row = await Storm.of('sequential', crew.name, connects, b)
     for (const figure of ['failed', 'p50', 'p99', 'max'] as const)
       worst[figure] = Math.max(worst[figure], row[figure] ?? 0)
-  } while (performance.now() < soonest)
+  } while (!storm.ended)
   clearInterval(look)
   const opened = (await storm.stop())['half-open'] ?? 0
   return { opened, kept, ...worst }
@@ -91,12 +95,17 @@ export interface Window {
 }
 
 /** Half of so many clients are stopped in the middle of what they do: what becomes of the other half's rate. */
-export async function stopHalf(crew: Crew, windows: number, windowMs: number): Promise<Window[]> {
+export async function stopHalf(
+  crew: Crew,
+  windows: number,
+  stoppedMs: number,
+  idleMs: number = stoppedMs,
+): Promise<Window[]> {
   const half = crew.roles.length / 2
   const others = crew.members.slice(half)
   const signal = (name: NodeJS.Signals): void =>
     others.forEach(({ pid }) => process.kill(pid, name))
-  const rate = async (): Promise<number> => {
+  const rate = async (windowMs: number): Promise<number> => {
     const answers = (): number =>
       crew
         .column('answers')
@@ -110,7 +119,7 @@ export async function stopHalf(crew: Crew, windows: number, windowMs: number): P
   const whileIdle = async (): Promise<number> => {
     crew.ledger.pause(half)
     await sleep(SETTLED_MS)
-    const idle = await rate()
+    const idle = await rate(idleMs)
     crew.ledger.pause(undefined)
     return idle
   }
@@ -118,7 +127,7 @@ export async function stopHalf(crew: Crew, windows: number, windowMs: number): P
     await sleep(SETTLED_MS)
     signal('SIGSTOP')
     await sleep(20)
-    const stopped = await rate()
+    const stopped = await rate(stoppedMs)
     signal('SIGCONT')
     return stopped
   }
