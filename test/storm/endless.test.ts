@@ -16,6 +16,11 @@ const MESSAGES_A_TURN = 16
 /** Of each kind; what is said of descriptors needs no figure. */
 const TURNS = { doorbells: 7, fds: 3 } as const
 const TURN_MS = 200
+/**
+ * Far above what the bound of a turn costs a neighbour: its p99 is 131 us instead of 16 on two CPUs that do nothing else, and 24 times
+ * as much was seen on full ones. Without that bound it is not answered at all while others ring.
+ */
+const RATIO = 100
 /** SCM_MAX_FD: so many descriptors can come with a message. */
 const FDS_A_MESSAGE = 253
 const [major = 0, minor = 0] = os.release().split('.').map(Number)
@@ -83,6 +88,7 @@ for (const server of ['c', 'node'] as const)
           `${(median(beside.storm) / median(beside.burn)).toFixed(1)} times`,
       )
       t.ok(median(beside.storm) < 100_000, 'the neighbour is served all the time')
+      t.ok(median(beside.storm) <= RATIO * median(beside.burn), `within ${RATIO} times`)
       if (what === 'fds') {
         const { 'fds sent': sent = 0, refused = 0 } = sums
         t.comment(
