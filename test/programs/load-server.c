@@ -13,18 +13,21 @@
  * it, `repeats` executes every 1000th twice, `tears` answers every 1000th with a wrong byte,
  * `skips` leaves out every 1000th dispatch, `keeps` never lets go of a connection that has ended,
  * `hoards` has no bound for dispatches that wait, `admits` none for sockets that say nothing,
- * `leaks` opens a descriptor for each connection that has ended, `waits` for whoever does not read,
- * `turns-away` every hundredth connection. `counts` is none: it takes one turn at a time and writes
- * down how many doorbells the most had. */
+ * `leaks` opens a descriptor for each connection that has ended, `threads` starts a thread, `forks`
+ * a child, `swells` takes 256 MiB; it `waits` for whoever does not read, `turns-away` every
+ * hundredth connection. `counts` is none: it takes one turn at a time and writes down how many
+ * doorbells the most had. */
 #include <coroipc/coroipcs.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 
 #include "ledger.h"
 
 #define DISPATCHES 16
 #define TURN_NS 5000000u
+#define SWELL_BYTES (256u << 20)
 
 static struct ledger ledger;
 static struct coroipcs_server* server;
@@ -174,6 +177,24 @@ static coroipc_status authorize(struct coroipcs_connection* connection,
   return COROIPC_AGAIN;
 }
 
+static void* rest(void* context) {
+  for (;;) pause();
+  return context;
+}
+
+/* Of each connection that has ended, as the mutant wants it. */
+static void leave_behind(void) {
+  pthread_t thread;
+  if (strcmp(mutant, "leaks") == 0) (void)!open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (strcmp(mutant, "threads") == 0) pthread_create(&thread, NULL, rest, NULL);
+  if (strcmp(mutant, "swells") == 0) memset(malloc(SWELL_BYTES), 1, SWELL_BYTES);
+  if (strcmp(mutant, "forks") == 0 && fork() == 0) {
+    end_with_parent();
+    for (int fd = 3; fd < 64; ++fd) close(fd); /* what it holds would be told, too */
+    rest(NULL);
+  }
+}
+
 static int disconnected(struct coroipcs_connection* connection, coroipc_status why, void* context) {
   (void)context;
   const uint64_t pid = (uint64_t)coroipcs_connection_credentials(connection)->pid;
@@ -183,7 +204,7 @@ static int disconnected(struct coroipcs_connection* connection, coroipc_status w
     ledger_set(lane, LANE_GONE_WHY, (uint64_t)why);
     ledger_set(lane, LANE_GONE_NS, now_ns());
   }
-  if (strcmp(mutant, "leaks") == 0) (void)!open("/dev/null", O_RDONLY | O_CLOEXEC);
+  leave_behind();
   return strcmp(mutant, "keeps") == 0; /* busy: ask again */
 }
 

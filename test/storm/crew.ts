@@ -2,7 +2,7 @@
 // says about every message, and what is still held afterwards. The tests of this folder and `npm run storm` use it.
 import { join } from 'node:path'
 import { isAlive } from '../support/alive.js'
-import { held, mapped, type Reading } from '../support/gauge.js'
+import { differs, held, mapped, type Reading } from '../support/gauge.js'
 import { built } from '../support/paths.js'
 import { Program } from '../support/program.js'
 import { freshName } from '../support/runtime.js'
@@ -31,6 +31,13 @@ export const eight: readonly Role[] = [
 
 /** README promises that a death is reported within this time. */
 export const PROMISED_MS = 1000
+/**
+ * By how much a server's resident memory may grow beyond that of an empty one: Node.js takes tens of MiB of heap under load and keeps
+ * them, and rings and segments that are in use count as well. What leaks slowly is the soak's to tell.
+ */
+const RSS_BYTES = 192 << 20
+/** Of a crew: the server's socket and lock, and the ledger. */
+const CREW_FILE = /^file (test-\d+-\d+)(?:\.lock|\.ledger)?$/
 /** Far above what any call takes, and what a machine keeps from one of its processes. */
 const STUCK_MS = 20_000
 /** One page of control words and three rings: of the default sizes, and of a slow client's. No extra segment is so large. */
@@ -56,6 +63,8 @@ export interface CrewOptions {
   readonly coreMutant?: string
   /** The same of the clients in C: load-client.c. */
   readonly clientMutant?: string
+  /** Descriptors that have nothing to do with connections are for others to judge: the soak has a verdict of its own. */
+  readonly leavesFds?: boolean
   /** Of all that run in Node.js. */
   readonly nodeFlags?: readonly string[]
 }
@@ -72,6 +81,8 @@ export class Crew implements AsyncDisposable {
   readonly #coreMutant: string | undefined
   readonly #clientMutant: readonly string[]
   readonly #nodeFlags: readonly string[]
+  readonly #directory: string
+  readonly #leavesFds: boolean
   /** What a server holds that nobody has connected to. */
   readonly #empty = new Map<Runtime, Reading>()
   #server: Pick<Program, 'pid' | 'end' | 'kill'> | undefined
@@ -80,6 +91,8 @@ export class Crew implements AsyncDisposable {
   private constructor(options: CrewOptions) {
     const { directory, roles, server = 'c', mutant, clientMutant, nodeFlags = [] } = options
     this.#nodeFlags = nodeFlags
+    this.#directory = directory
+    this.#leavesFds = options.leavesFds ?? false
     this.roles = roles
     this.#path = join(directory, `${this.name}.ledger`)
     this.#coreMutant = options.coreMutant
@@ -124,7 +137,7 @@ export class Crew implements AsyncDisposable {
     this.#server = server
     await server.line('ready')
     if (!this.#empty.has(runtime) && this.members.length === 0)
-      this.#empty.set(runtime, await held({ pid: server.pid }))
+      this.#empty.set(runtime, await this.#held())
   }
 
   /** A server in Node.js starts its successor and leaves; when it is done the one before has ended. */
@@ -238,12 +251,34 @@ export class Crew implements AsyncDisposable {
     return said
   }
 
-  /** Accounts, descriptors and mappings of the server that no connection explains. */
+  /** What is held differently than by an empty server, of that which does not come and go with connections. */
+  #changed(empty: Reading, now: Reading): string[] {
+    const steady = (reading: Reading): Reading =>
+      Object.fromEntries(
+        Object.entries(reading).filter(([kind]) => {
+          if (/^mapp|^fd (socket|memfd|anon_inode:\[pidfd\])$/.test(kind)) return false
+          if (this.#leavesFds && kind.startsWith('fd ')) return false
+          const name = CREW_FILE.exec(kind)?.[1]
+          return name === undefined || name === this.name // others may have the same directory
+        }),
+      )
+    return differs(steady(empty), steady(now), RSS_BYTES)
+  }
+
+  /** All that the gauge sees of the server. */
+  #held(): Promise<Reading> {
+    return held({ pid: this.server.pid, directory: this.#directory, rssBytes: RSS_BYTES })
+  }
+
+  /**
+   * Accounts, descriptors and mappings of the server that no connection explains; and threads, children, files, names in
+   * /dev/shm and memory beyond what is allowed that an empty one had not.
+   */
   async #beside(): Promise<string> {
     const { pid } = this.server
     const account = this.ledger.account()
     const connections = this.roles.filter(({ kind }) => kind !== 'connects').length
-    const now = await held({ pid })
+    const now = await this.#held()
     const empty = this.#empty.get(this.#runtime)
     const rings = mapped(pid).filter((bytes) => CONNECTION_BYTES.includes(bytes)).length
     const wanted: [what: string, is: number | undefined, due: number][] = [
@@ -258,10 +293,11 @@ export class Crew implements AsyncDisposable {
     if (empty !== undefined)
       for (const kind of ['fd socket', 'fd anon_inode:[pidfd]'])
         wanted.push([kind, now[kind] ?? 0, (empty[kind] ?? 0) + connections])
-    return wanted
+    const said = wanted
       .filter(([, is, due]) => is !== due)
       .map(([what, is, due]) => `${what}: ${is} instead of ${due}`)
-      .join(', ')
+    if (empty !== undefined) said.push(...this.#changed(empty, now))
+    return said.join(', ')
   }
 
   /** All that must never be, lane by lane. */
@@ -286,7 +322,7 @@ export class Crew implements AsyncDisposable {
   }
 
   /** Ends all in order: clients, then the server, which then holds what it held when it was new. */
-  async end(): Promise<string> {
+  async end(limitMs: number = 5000): Promise<string> {
     for (const member of this.members) process.kill(member.pid, 'SIGTERM')
     const ends = await Promise.all(this.members.map((member) => member.end()))
     const crashed = ends.flatMap((end, lane) => (end === 0 ? [] : [`lane ${lane} ended by ${end}`]))
@@ -297,17 +333,22 @@ export class Crew implements AsyncDisposable {
       await until(
         'an empty server',
         async () => {
-          const now = await held({ pid })
+          const now = await this.#held()
           const { connections, handshakesPending, inFlight, backlogBytes, segmentBytes } =
             this.ledger.account()
           const fds = ['fd socket', 'fd anon_inode:[pidfd]', 'fd memfd', 'mapping'].filter(
             (kind) => empty !== undefined && (now[kind] ?? 0) !== (empty[kind] ?? 0),
           )
           const accounts = { connections, handshakesPending, inFlight, backlogBytes, segmentBytes }
-          left = [...fds, ...Object.entries(accounts).filter(([, value]) => value !== 0)].join(', ')
+          const others = empty === undefined ? [] : this.#changed(empty, now)
+          left = [
+            ...fds,
+            ...others,
+            ...Object.entries(accounts).filter(([, value]) => value !== 0),
+          ].join(', ')
           return left === ''
         },
-        5000,
+        limitMs,
       )
     } catch {}
     process.kill(pid, 'SIGTERM')
@@ -445,6 +486,8 @@ export async function restartOften(
     knowledge.addClients(crew, await crew.endServer(draw() < 0.5 ? 'SIGTERM' : 'SIGKILL'))
     await crew.startServer(draw() < 0.1 ? 'node' : 'c')
     await crew.progress()
+    const beside = await crew.quiet()
+    if (beside !== '') faults.push(`after ${server + 1} restarts: ${beside}`)
     faults.push(...crew.faults())
   }
   return { server, knowledge, faults }

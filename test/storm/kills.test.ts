@@ -2,6 +2,7 @@
 // message is in a ledger: no answer without execution, nothing executed twice or left out, nothing torn. Each death is
 // known within the second that the README promises, everybody goes on, and the server holds nothing for the dead.
 // `npm run storm -- kills` does the same for longer.
+import { rmSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { runtimeDirectory } from '../support/runtime.js'
 import { Crew, eight, killRandomly, PROMISED_MS, random, seed } from './crew.js'
@@ -66,4 +67,35 @@ t.test('a server that keeps what the dead had is told by the gauge', async (t) =
   crew.startMember(0)
   await crew.progress()
   t.match(await crew.quiet(200), /mapped connections: 2 instead of 1/)
+})
+
+for (const [mutant, told] of [
+  ['leaks', /fd \/dev\/null: \d+ -> \d+/],
+  ['threads', /thread: 1 -> \d/],
+  ['forks', /child: 0 -> \d/],
+  ['swells', /rss: \d+ -> \d+/],
+] as const)
+  t.test(`what a dead client leaves is told by the gauge: a server that ${mutant}`, async (t) => {
+    const roles = [{ kind: 'blocking', runtime: 'c' }] as const
+    await using crew = await Crew.start({ directory, mutant, roles })
+    t.equal(await crew.quiet(), '')
+    await crew.killMember(0)
+    crew.startMember(0)
+    await crew.progress()
+    t.match(await crew.quiet(200), told)
+    t.match(await crew.end(200), told, 'also at the end')
+  })
+
+t.test('names that are left are told by the gauge', async (t) => {
+  const roles = [{ kind: 'blocking', runtime: 'c' }] as const
+  await using crew = await Crew.start({ directory, roles })
+  t.equal(await crew.quiet(), '')
+  for (const file of [`${directory}/left`, `/dev/shm/coroipc-${process.pid}`]) {
+    writeFileSync(file, '')
+    const said = await crew.quiet(200)
+    rmSync(file)
+    t.match(said, /^(file |\/dev\/shm\/).*: 0 -> 1$/)
+  }
+  t.equal(await crew.quiet(), '')
+  t.equal(await crew.end(), '')
 })

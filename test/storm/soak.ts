@@ -229,6 +229,7 @@ export async function soak(options: SoakOptions): Promise<Soak> {
   await using a = await Crew.start({
     directory,
     roles: steady,
+    leavesFds: true,
     ...(mutant === undefined ? {} : { mutant }),
   })
   const nodeFlags = interpreted ? INTERPRETED_FLAGS : LIVE_FLAGS

@@ -128,6 +128,7 @@ for (const server of ['c', 'node'] as const)
     t.equal(crew.ledger.get(1, 'skipped'), 0, "'error' loses none that was taken")
     t.equal(crew.ledger.get(1, 'epoch'), 1)
     t.ok(grown < GROWTH_BYTES, 'and no memory without end')
+    t.equal(await crew.quiet(), '', 'nor is anything held that no connection explains')
     t.equal(await crew.end(), '')
   })
 

@@ -112,13 +112,12 @@ export async function held({
   return counts.reading
 }
 
-/** What is held differently than before; '' if nothing is. */
-function difference(before: Reading, after: Reading, rssLimit: number): string {
+/** What is held differently than before. */
+export function differs(before: Reading, after: Reading, rssLimit: number): string[] {
   return [...new Set([...Object.keys(before), ...Object.keys(after)])]
     .map((kind) => ({ kind, from: before[kind] ?? 0, to: after[kind] ?? 0 }))
     .filter(({ kind, from, to }) => (kind === 'rss' ? to - from > rssLimit : to !== from))
     .map(({ kind, from, to }) => `${kind}: ${from} -> ${to}`)
-    .join(', ')
 }
 
 export class Gauge {
@@ -136,7 +135,8 @@ export class Gauge {
 
   /** What is held now and was not, or the other way round; '' if it is the same. */
   async difference(): Promise<string> {
-    return difference(this.#before, await held(this.#holder), this.#holder.rssBytes ?? 0)
+    const { rssBytes = 0 } = this.#holder
+    return differs(this.#before, await held(this.#holder), rssBytes).join(', ')
   }
 
   /** Waits until it is the same, for a while; then says what is not. */
