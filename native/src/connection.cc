@@ -14,6 +14,7 @@ namespace coroipc {
 
 namespace {
 constexpr int kSocketMessagesPerTurn = 16;  // a peer that rings for ever costs this much a turn
+constexpr int kForNothingPerTurn = 2;       // so many doorbells of it, where work is looked for
 constexpr int kSocketTurnsForSegment = 64;
 constexpr uint64_t kBatchBlockBytesMax = 8u << 20;  // one message more than this, at most
 }  // namespace
@@ -190,6 +191,7 @@ void Connection::RetryDoorbell() {
 
 Status Connection::DrainSocket(bool until_work) {
   socket_unread_ = false;
+  int for_nothing = 0;
   for (int i = 0; i < kSocketMessagesPerTurn; ++i) {
     uint8_t bytes[sizeof(coroipc_segment_message)];
     Received received;
@@ -209,9 +211,12 @@ Status Connection::DrainSocket(bool until_work) {
       OnUnarmed();
       // It is nearly always the only one: asking whether there is more is a system call. If there
       // is, its fd stays readable, and is watched level-triggered. The end of the file is read at
-      // once: who is gone gets nothing more. And one that was rung for nothing is read past, so
-      // that a thousand cost no thousand turns.
-      if (until_work && !socket_ends_ && Look()) return COROIPC_OK;
+      // once: who is gone gets nothing more. And one that was rung for nothing is read past, but
+      // not many: whoever rings all the time would have us read at its pace while others wait.
+      if (until_work && !socket_ends_) {
+        if (Look()) return COROIPC_OK;
+        if (++for_nothing == kForNothingPerTurn) return COROIPC_OK;
+      }
       continue;
     }
     coroipc_segment_message message;

@@ -11,16 +11,16 @@ import { median, Storm } from './storms.js'
 
 const directory = runtimeDirectory(t)
 const witness: Role = { kind: 'blocking', runtime: 'c' }
-/** Of the socket of each connection. */
+/** Of the socket of each connection, in what this server calls a turn. */
 const MESSAGES_A_TURN = 16
 /** Of each kind; what is said of descriptors needs no figure. */
 const TURNS = { doorbells: 7, fds: 3 } as const
 const TURN_MS = 200
 /**
- * Far above what the bound of a turn costs a neighbour: its p99 is 131 us instead of 16 on two CPUs that do nothing else, and 24 times
- * as much was seen on full ones. Without that bound it is not answered at all while others ring.
+ * Of the neighbour's p99. Of doorbells it is 1 to 1.5 where nobody else wants the two CPUs; where a turn read 16 of them that were
+ * rung for nothing it was 8. Without a bound the neighbour is not answered at all while others ring.
  */
-const RATIO = 100
+const RATIO = { doorbells: 10, fds: 100 } as const
 /** SCM_MAX_FD: so many descriptors can come with a message. */
 const FDS_A_MESSAGE = 253
 const [major = 0, minor = 0] = os.release().split('.').map(Number)
@@ -42,8 +42,8 @@ async function mostATurn(
   return most()
 }
 
-t.test('a turn takes 16 messages of a socket, however often it is rung', async (t) => {
-  const most = await mostATurn({}, (most, answers) => most > MESSAGES_A_TURN / 2 && answers > 5000)
+t.test('a turn takes few doorbells of a connection, however often it is rung', async (t) => {
+  const most = await mostATurn({}, (most, answers) => most > 1 && answers > 5000)
   t.ok(most <= 2 * MESSAGES_A_TURN, `${most} of two connections`)
 })
 
@@ -88,7 +88,7 @@ for (const server of ['c', 'node'] as const)
           `${(median(beside.storm) / median(beside.burn)).toFixed(1)} times`,
       )
       t.ok(median(beside.storm) < 100_000, 'the neighbour is served all the time')
-      t.ok(median(beside.storm) <= RATIO * median(beside.burn), `within ${RATIO} times`)
+      t.ok(median(beside.storm) <= RATIO[what] * median(beside.burn), `within ${RATIO[what]} times`)
       if (what === 'fds') {
         const { 'fds sent': sent = 0, refused = 0 } = sums
         t.comment(
