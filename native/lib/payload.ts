@@ -4,6 +4,7 @@ import { invalidArgument } from './errors.js'
 import { partBytes, partsMax, payloadBytes } from './types.js'
 
 const EXPECTED = 'a string, an ArrayBuffer, a view of one, or a list of these'
+const OWN_LENGTH = 'a Uint8Array whose length is that of its memory'
 const EMPTY: Bytes = new Uint8Array(0)
 
 /** The bytes of a payload: one array, or a list of several; undefined stands for an empty one. */
@@ -16,11 +17,16 @@ export function checkedPayload(name: string, payload: unknown): Bytes | Bytes[] 
 }
 
 function payloadError(name: string, payload: unknown): Error {
-  if (!Array.isArray(payload)) return invalidArgument(name, EXPECTED, payload, 'type')
+  if (!Array.isArray(payload)) return partError(name, payload)
   if (payload.length > partsMax)
     return invalidArgument(`${name}.length`, `at most ${partsMax} pieces`, payload.length)
   const index = payload.findIndex((part) => partBytes(part) === undefined)
-  return invalidArgument(`${name}[${index}]`, EXPECTED, payload[index], 'type')
+  return partError(`${name}[${index}]`, payload[index])
+}
+
+function partError(name: string, part: unknown): Error {
+  const lies = part instanceof Uint8Array && ArrayBuffer.isView(part)
+  return invalidArgument(name, lies ? OWN_LENGTH : EXPECTED, part, 'type')
 }
 
 /** One private copy of it all, `bytes` long. */

@@ -27,12 +27,24 @@ export const partsMax = 1024
 
 const noBytes = new Uint8Array(0)
 
+/** What arrays say of themselves, whatever else one of them or its class has in its place. */
+const trueLength = (
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'length') as {
+    get: () => number
+  }
+).get
+
 /**
  * Whether `value` is bytes as they are. A Proxy of an array is an instance of its class as well, but has neither memory
- * nor a length that could be asked for.
+ * nor a length that could be asked for. And whoever sends them asks for their `length`, so it must be theirs: one that
+ * says more would send what lay behind them in the outbox.
  */
 export function isBytes(value: unknown): value is Uint8Array {
-  return value instanceof Uint8Array && ArrayBuffer.isView(value)
+  return (
+    value instanceof Uint8Array &&
+    ArrayBuffer.isView(value) &&
+    trueLength.call(value) === value.length
+  )
 }
 
 /** The bytes of one piece: the same memory, except for strings; undefined when it is not a piece. */
@@ -40,6 +52,7 @@ export function partBytes(part: unknown): Uint8Array | undefined {
   if (isBytes(part)) return part
   if (typeof part === 'string') return part === '' ? noBytes : Buffer.from(part, 'utf8')
   if (ArrayBuffer.isView(part)) {
+    if (part instanceof Uint8Array) return undefined
     return new Uint8Array(part.buffer, part.byteOffset, part.byteLength)
   }
   return isArrayBuffer(part) ? new Uint8Array(part) : undefined

@@ -1,14 +1,14 @@
 // Payloads that are not what they say: what leaves is what they hold, or nothing leaves and the caller is told. From both
 // sides, small and large, since these go different ways.
 import { connect, type Connection } from '@coroipc/ipcc'
-import { type AnswerPayload, type IpcError, Server } from '@coroipc/ipcs'
+import { type AnswerPayload, type FullAnswer, type IpcError, Server } from '@coroipc/ipcs'
 import t, { type Test } from 'tap'
 import { freshName, text, until } from './harness.js'
 
 interface Sides {
   readonly client: Connection
   /** What the client gets if a handler returns this, responds with it, or dispatches it. */
-  answers(payload: AnswerPayload): Promise<Uint8Array>
+  answers(payload: AnswerPayload | FullAnswer): Promise<Uint8Array>
   responds(payload: AnswerPayload): Promise<Uint8Array>
   dispatches(payload: AnswerPayload): Promise<Uint8Array>
   readonly errors: IpcError[]
@@ -18,7 +18,7 @@ async function sides(t: Test, trusted = false): Promise<Sides> {
   const server = new Server()
   const errors: IpcError[] = []
   server.on('error', (error) => errors.push(error))
-  let given: AnswerPayload
+  let given: AnswerPayload | FullAnswer
   server.addService({
     id: 1,
     trust: () => trusted,
@@ -26,10 +26,10 @@ async function sides(t: Test, trusted = false): Promise<Sides> {
       0: ({ payload }) => payload,
       1: () => given,
       2: (request) => {
-        request.respond(given)
+        request.respond(given as AnswerPayload)
       },
       3: (_, connection) => {
-        connection.dispatch(given)
+        connection.dispatch(given as AnswerPayload)
       },
     },
   })
@@ -40,7 +40,7 @@ async function sides(t: Test, trusted = false): Promise<Sides> {
     await client.close()
     await server.close({ timeoutMs: 100 })
   })
-  const asks = (id: number) => async (payload: AnswerPayload) => {
+  const asks = (id: number) => async (payload: AnswerPayload | FullAnswer) => {
     given = payload
     return client.request(id)
   }
@@ -67,3 +67,61 @@ t.test('a list whose iterator yields more than its length', async (t) => {
     t.equal(text(await dispatches(list)), whole)
   }
 })
+
+t.test(
+  'an array that says another length than it has is refused, wherever it is sent',
+  async (t) => {
+    const { client, answers, responds, dispatches, errors } = await sides(t)
+    const uncaught: unknown[] = []
+    const onUncaught = (error: unknown): unknown => uncaught.push(error)
+    process.on('uncaughtException', onUncaught)
+    t.teardown(() => process.off('uncaughtException', onUncaught))
+    const saying = (length: unknown, bytes: number): Uint8Array =>
+      Object.defineProperty(new Uint8Array(bytes).fill(9), 'length', { value: length })
+    class Hundred extends Uint8Array {
+      override get length(): number {
+        return 100
+      }
+    }
+    const liars = [
+      saying(100, 4),
+      saying(2, 4),
+      saying(-8, 4),
+      saying(NaN, 4),
+      saying('4', 4),
+      saying(5, 100_000),
+      saying(5000, 100),
+      saying(0, 4),
+      new Hundred(4),
+    ]
+    const invalid = { name: 'TypeError', code: 'ERR_COROIPC_INVALID_ARGUMENT' }
+    const named = {
+      ...invalid,
+      message: /^payload: expected .* whose length is that of its memory/,
+    }
+    for (const liar of liars) {
+      await t.rejects(client.request(0, liar), named)
+      t.throws(() => client.request(0, liar, () => {}), named)
+      t.throws(() => client.send(0, liar), named)
+      t.throws(() => client.requestSync(0, liar), named)
+      await t.rejects(client.request(0, ['a', liar]), { ...invalid, message: /^payload\[1\]: / })
+      await t.rejects(answers(liar), { code: 'ERR_COROIPC_ANSWER_INVALID' })
+      await t.rejects(answers({ status: 1, payload: liar }), { code: 'ERR_COROIPC_ANSWER_INVALID' })
+      await t.rejects(responds(liar), { code: 'ERR_COROIPC_HANDLER_FAILED' })
+      t.match(errors.at(-1)?.cause, invalid)
+      await t.rejects(dispatches(liar), { code: 'ERR_COROIPC_HANDLER_FAILED' })
+      t.match(errors.at(-1)?.cause, named)
+      t.equal(text(await client.request(0, 'all as ever')), 'all as ever')
+    }
+    t.same(uncaught, [])
+    class Plain extends Uint8Array {}
+    for (const honest of [
+      new Plain([7, 7]),
+      Buffer.from([7, 7]),
+      new Uint8Array(9).fill(7, 3, 5).subarray(3, 5),
+    ]) {
+      t.same([...(await client.request(0, honest))], [7, 7])
+      t.same([...(await answers(honest))], [7, 7])
+    }
+  },
+)

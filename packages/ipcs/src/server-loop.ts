@@ -291,19 +291,22 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       -1,
     )
     let result: unknown
-    let answer: Uint8Array | undefined
     try {
       result = handler(request, connection)
-      // Asked here: a proxy may throw when it is looked at, and so may a getter.
-      if (isBytes(result) && result.length <= Math.min(SMALL_BYTES, connection.messageBytes))
-        answer = result
+      // Here as well: a proxy may throw when it is looked at, and so may a getter.
+      if (
+        isBytes(result) &&
+        result.length <= Math.min(SMALL_BYTES, connection.messageBytes) &&
+        !request.answered &&
+        !request.isDeferred &&
+        !connection.closed
+      ) {
+        this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, result)
+        request.finished()
+        return
+      }
     } catch (error) {
       this.#threw(request, error, Status.HANDLER_FAILED)
-      return
-    }
-    if (answer !== undefined && !request.answered && !request.isDeferred && !connection.closed) {
-      this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, answer)
-      request.finished()
       return
     }
     void this.#returned(request, connection, result)
@@ -323,18 +326,19 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     const id = table[at + Row.id] as number
     const timeoutMs = (table[at + Row.argument] as number) >>> 0
     let result: unknown
-    let bytesBack: Uint8Array | undefined
     try {
       result = handler(memory, offset, bytes, connection)
-      if (isBytes(result) && result.length <= Math.min(SMALL_BYTES, connection.messageBytes))
-        bytesBack = result // asked here, as in `serve`
+      if (
+        isBytes(result) &&
+        result.length <= Math.min(SMALL_BYTES, connection.messageBytes) &&
+        !connection.closed
+      ) {
+        this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, result)
+        return
+      }
     } catch (error) {
       const failed = this.#lent(connection, id, correlation, timeoutMs)
       this.#threw(failed, error, Status.HANDLER_FAILED)
-      return
-    }
-    if (bytesBack !== undefined && !connection.closed) {
-      this.loop.post(connection.number, Kind.response, 0, correlation, 0, 0, bytesBack)
       return
     }
     const request = this.#lent(connection, id, correlation, timeoutMs)
