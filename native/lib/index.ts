@@ -69,8 +69,8 @@ export {
   timeout,
 } from './options.js'
 export { checkName, nameError } from './names.js'
-export { checkedPayload, joined } from './payload.js'
-export { BufferPart, SharedBuffer } from './shared-buffer.js'
+export { checkedPayload, joined, payloadError } from './payload.js'
+export { BufferPart, bufferError, SharedBuffer } from './shared-buffer.js'
 export {
   type Credentials,
   isBytes,

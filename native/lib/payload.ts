@@ -1,9 +1,11 @@
 /** Payloads as arguments of public functions: checked, counted, copied. For both packages. */
+import { isArrayBuffer } from 'node:util/types'
 import type { Bytes } from './addon.js'
 import { invalidArgument } from './errors.js'
-import { partBytes, partsMax, payloadBytes } from './types.js'
+import { isGone, partBytes, partsMax, payloadBytes } from './types.js'
 
 const EXPECTED = 'a string, an ArrayBuffer, a view of one, or a list of these'
+const THERE = 'memory that was not transferred away, nor resized to less than its view'
 const OWN_LENGTH = 'a Uint8Array whose length is that of its memory'
 const EMPTY: Bytes = new Uint8Array(0)
 
@@ -16,7 +18,8 @@ export function checkedPayload(name: string, payload: unknown): Bytes | Bytes[] 
   return bytes.length === 0 ? EMPTY : bytes.length === 1 ? (bytes[0] as Bytes) : bytes
 }
 
-function payloadError(name: string, payload: unknown): Error {
+/** What is wrong with a payload that {@link payloadBytes} does not take. */
+export function payloadError(name: string, payload: unknown): Error {
   if (!Array.isArray(payload)) return partError(name, payload)
   if (payload.length > partsMax)
     return invalidArgument(`${name}.length`, `at most ${partsMax} pieces`, payload.length)
@@ -25,8 +28,10 @@ function payloadError(name: string, payload: unknown): Error {
 }
 
 function partError(name: string, part: unknown): Error {
-  const lies = part instanceof Uint8Array && ArrayBuffer.isView(part)
-  return invalidArgument(name, lies ? OWN_LENGTH : EXPECTED, part, 'type')
+  const view = ArrayBuffer.isView(part)
+  const gone = (view || isArrayBuffer(part)) && isGone(part)
+  const expected = gone ? THERE : view && part instanceof Uint8Array ? OWN_LENGTH : EXPECTED
+  return invalidArgument(name, expected, part, 'type')
 }
 
 /** One private copy of it all, `bytes` long. */

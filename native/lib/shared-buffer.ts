@@ -8,6 +8,19 @@ import { invalidArgument } from './errors.js'
 const NOTHING = -1
 const EMPTY = new Uint8Array(0)
 
+/** Bytes that a buffer was allocated with, for those below that must know. */
+let allocatedOf: (buffer: SharedBuffer) => number
+
+/** Why a buffer or a part of one cannot be sent; undefined if it can. For the packages. */
+export function bufferError(payload: SharedBuffer | BufferPart): Error | undefined {
+  const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
+  if (buffer.disposed)
+    return invalidArgument('payload', 'a buffer that is not disposed of', payload)
+  if (buffer.bytes.length !== allocatedOf(buffer))
+    return invalidArgument('payload', 'a buffer whose memory was not transferred away', payload)
+  return undefined
+}
+
 /**
  * A payload buffer that is handed over without copying it.
  *
@@ -30,8 +43,13 @@ export class SharedBuffer {
   /** The number of its connection in its loop; for the packages. @internal */
   readonly owner: object
   readonly #addon: Addon | undefined
+  readonly #allocated: number
   #handle: number
   #bytes: Uint8Array
+
+  static {
+    allocatedOf = (buffer) => buffer.#allocated
+  }
 
   /** @internal Users get buffers from `allocate`. */
   constructor(owner: object, bytes: Uint8Array, addon?: Addon, handle: number = NOTHING) {
@@ -40,6 +58,7 @@ export class SharedBuffer {
     this.#addon = addon
     this.#handle = handle
     this.#bytes = bytes
+    this.#allocated = bytes.length
   }
 
   /** The memory itself; of length 0 after disposal. */

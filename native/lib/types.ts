@@ -1,5 +1,5 @@
 /** Types that both packages show to their users, and the conversions that go with them. */
-import { isArrayBuffer } from 'node:util/types'
+import { isArrayBuffer, isDataView } from 'node:util/types'
 import { statsNames, waitCodes } from './abi.generated.js'
 
 /** Who the peer was when it connected, as the kernel says; never what the peer says of itself. */
@@ -28,11 +28,28 @@ export const partsMax = 1024
 const noBytes = new Uint8Array(0)
 
 /** What arrays say of themselves, whatever else one of them or its class has in its place. */
-const trueLength = (
-  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'length') as {
-    get: () => number
+const typedArrays = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array
+const trueLength = getterOf(typedArrays, 'length')
+const viewBytes = getterOf(DataView.prototype, 'byteLength')
+
+function getterOf(prototype: object, name: string): () => number {
+  return (Object.getOwnPropertyDescriptor(prototype, name) as { get: () => number }).get
+}
+
+/**
+ * Whether the memory was transferred to somebody else, or resized to less than the view needs. It is as empty then as one of
+ * no bytes: only what the language does with it tells them apart.
+ */
+export function isGone(memory: ArrayBufferView | ArrayBuffer): boolean {
+  try {
+    if (isArrayBuffer(memory)) ArrayBuffer.prototype.slice.call(memory, 0, 0)
+    else if (isDataView(memory)) viewBytes.call(memory)
+    else typedArrays.at.call(memory, 0)
+    return false
+  } catch {
+    return true
   }
-).get
+}
 
 /**
  * Whether `value` is bytes as they are. A Proxy of an array is an instance of its class as well, but has neither memory
@@ -40,11 +57,9 @@ const trueLength = (
  * says more would send what lay behind them in the outbox.
  */
 export function isBytes(value: unknown): value is Uint8Array {
-  return (
-    value instanceof Uint8Array &&
-    ArrayBuffer.isView(value) &&
-    trueLength.call(value) === value.length
-  )
+  if (!(value instanceof Uint8Array && ArrayBuffer.isView(value))) return false
+  const length = trueLength.call(value)
+  return length === value.length && (length > 0 || !isGone(value))
 }
 
 /** The bytes of one piece: the same memory, except for strings; undefined when it is not a piece. */
@@ -52,10 +67,10 @@ export function partBytes(part: unknown): Uint8Array | undefined {
   if (isBytes(part)) return part
   if (typeof part === 'string') return part === '' ? noBytes : Buffer.from(part, 'utf8')
   if (ArrayBuffer.isView(part)) {
-    if (part instanceof Uint8Array) return undefined
+    if (part instanceof Uint8Array || isGone(part)) return undefined
     return new Uint8Array(part.buffer, part.byteOffset, part.byteLength)
   }
-  return isArrayBuffer(part) ? new Uint8Array(part) : undefined
+  return isArrayBuffer(part) && !isGone(part) ? new Uint8Array(part) : undefined
 }
 
 /** What natives take for a payload; undefined when it is none, or a list that is too long. */

@@ -125,3 +125,59 @@ t.test(
     }
   },
 )
+
+/** Views and buffers whose memory has become another's, or too small for them. */
+function gone(): [what: string, payload: ArrayBufferView | ArrayBuffer][] {
+  const transferred = (): ArrayBuffer => {
+    const buffer = new ArrayBuffer(8)
+    views.push(['an array', new Uint8Array(buffer)], ['shorts', new Int16Array(buffer)])
+    views.push(['a view', new DataView(buffer)], ['a large one', large], ['a buffer', buffer])
+    structuredClone(buffer, { transfer: [buffer, large.buffer] })
+    return buffer
+  }
+  const views: [string, ArrayBufferView | ArrayBuffer][] = []
+  const large = new Uint8Array(100_000)
+  transferred()
+  const Resizable = ArrayBuffer as unknown as new (
+    bytes: number,
+    options: { maxByteLength: number },
+  ) => ArrayBuffer & { resize(bytes: number): void }
+  const shrunk = new Resizable(80_000, { maxByteLength: 80_000 })
+  views.push(['out of bounds', new Uint8Array(shrunk, 4, 4)])
+  views.push(['out of bounds, shorts', new Int16Array(shrunk, 4, 2)])
+  views.push(['out of bounds, to the end', new Uint8Array(shrunk, 4)])
+  views.push(['out of bounds, large', new Uint8Array(shrunk, 4, 70_000)])
+  shrunk.resize(2)
+  return views
+}
+
+t.test('memory that was transferred away, or resized, is not an empty payload', async (t) => {
+  const { client, answers, responds, dispatches, errors } = await sides(t)
+  const invalid = { name: 'TypeError', code: 'ERR_COROIPC_INVALID_ARGUMENT' }
+  const named = { ...invalid, message: /^payload: expected memory that was not transferred away/ }
+  for (const [what, payload] of gone()) {
+    await t.rejects(client.request(0, payload), named, what)
+    t.throws(() => client.request(0, payload, () => {}), named, what)
+    t.throws(() => client.send(0, payload), named, what)
+    t.throws(() => client.requestSync(0, payload), named, what)
+    await t.rejects(client.request(0, ['a', payload]), { ...invalid, message: /^payload\[1\]: / })
+    await t.rejects(answers(payload), { code: 'ERR_COROIPC_ANSWER_INVALID' }, what)
+    t.match(errors.at(-1)?.cause, named)
+    await t.rejects(responds(payload), { code: 'ERR_COROIPC_HANDLER_FAILED' }, what)
+    t.match(errors.at(-1)?.cause, named)
+    await t.rejects(dispatches(payload), { code: 'ERR_COROIPC_HANDLER_FAILED' }, what)
+    t.match(errors.at(-1)?.cause, named)
+  }
+  for (const empty of [
+    new Uint8Array(0),
+    Buffer.alloc(0),
+    new Uint8Array(8).subarray(8),
+    new DataView(new ArrayBuffer(0)),
+    new ArrayBuffer(0),
+    [],
+    '',
+  ]) {
+    t.equal((await client.request(0, empty)).length, 0)
+    t.equal((await answers(empty)).length, 0)
+  }
+})

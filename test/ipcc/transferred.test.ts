@@ -3,7 +3,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInThisContext } from 'node:vm'
 import { markAsUntransferable } from 'node:worker_threads'
-import { connect, IpcError } from '@coroipc/ipcc'
+import { connect, IpcError, type SharedBuffer } from '@coroipc/ipcc'
 import { Server } from '@coroipc/ipcs'
 import t from 'tap'
 import { freshName, until } from './harness.js'
@@ -172,3 +172,58 @@ t.test(
     await server.close({ timeoutMs: 100 })
   },
 )
+
+for (const trusted of [true, false])
+  t.test(
+    `a buffer whose memory was transferred away is not sent, ${trusted ? 'with' : 'without'} trust`,
+    async (t) => {
+      const server = new Server()
+      const errors: IpcError[] = []
+      server.on('error', (error) => errors.push(error))
+      const emptied = (connection: { allocate(bytes: number): SharedBuffer }): SharedBuffer => {
+        const buffer = connection.allocate(100_000)
+        transfer(buffer.bytes.buffer)
+        return buffer
+      }
+      server.addService({
+        id: 1,
+        trust: () => trusted,
+        handlers: {
+          0: ({ payload }) => payload.slice(),
+          1: (_, connection) => emptied(connection),
+          2: (request, connection) => {
+            request.respond(emptied(connection))
+          },
+          3: (_, connection) => {
+            connection.dispatch(emptied(connection))
+          },
+        },
+      })
+      const name = freshName()
+      await server.listen(name)
+      const client = await connect(name, { service: 1, trustServer: trusted })
+      const wrong = {
+        name: 'TypeError',
+        code: 'ERR_COROIPC_INVALID_ARGUMENT',
+        message: /^payload: expected a buffer whose memory was not transferred away/,
+      }
+      const buffer = await client.allocate(100_000)
+      const part = buffer.part(10, 20)
+      t.equal((await client.request(0, buffer)).length, 100_000)
+      transfer(buffer.bytes.buffer)
+      for (const payload of [buffer, part]) {
+        await t.rejects(client.request(0, payload), wrong)
+        t.throws(() => client.request(0, payload, () => {}), wrong)
+        t.throws(() => client.requestSync(0, payload), wrong)
+        t.throws(() => client.send(0, payload), wrong)
+      }
+      buffer.release()
+      await t.rejects(client.request(1), { code: 'ERR_COROIPC_ANSWER_INVALID' })
+      for (const id of [2, 3])
+        await t.rejects(client.request(id), { code: 'ERR_COROIPC_HANDLER_FAILED' })
+      t.match(errors, [{ cause: wrong }, { cause: wrong }, { cause: wrong }])
+      t.equal((await client.request(0, 'as ever')).length, 7)
+      await client.close()
+      await server.close({ timeoutMs: 100 })
+    },
+  )

@@ -19,6 +19,7 @@ import {
   abortSignal,
   addon,
   boolean,
+  bufferError,
   BufferPart,
   callIn,
   checkedPayload,
@@ -1446,9 +1447,8 @@ export class ClientConnection
   }
 
   #sharedBytes(payload: SharedBuffer | BufferPart): Uint8Array {
-    const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
-    if (buffer.disposed)
-      throw invalidArgument('payload', 'a buffer that is not disposed of', payload)
+    const wrong = bufferError(payload)
+    if (wrong !== undefined) throw wrong
     return payload.bytes
   }
 

@@ -11,6 +11,7 @@ import type {
 } from '@coroipc/native'
 import {
   abortSignal,
+  bufferError,
   BufferPart,
   checkedPayload,
   checkOptions,
@@ -296,8 +297,8 @@ export class ServerConnection<Context>
   #dispatchBuffer(payload: SharedBuffer | BufferPart, id: number): boolean {
     const { addon, loop, recorder } = this.#owner
     const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
-    if (buffer.disposed)
-      throw invalidArgument('payload', 'a buffer that is not disposed of', payload)
+    const wrong = bufferError(payload)
+    if (wrong !== undefined) throw wrong
     if (!buffer.inPlace || buffer.owner !== this) {
       if (!this.#send(payload.bytes, id)) return false
       if (buffer.owner === this) buffer.release()

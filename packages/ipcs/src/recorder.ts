@@ -16,7 +16,7 @@
  *   24  u32  bytes      of the whole payload, cut off or not; of `lost`: how many messages
  *   28  u32  flags      1 one-way, 2 cut off, 4 failed: the payload is the error code
  */
-import { BufferPart, isBytes, payloadBytes, SharedBuffer } from '@coroipc/native'
+import { bufferError, BufferPart, isBytes, payloadBytes, SharedBuffer } from '@coroipc/native'
 import type { Connection } from './connection.js'
 
 /** Dispatch ids of a recording; docs/guide/inspecting.md has the form of the messages. */
@@ -274,5 +274,5 @@ export class Recorder {
 /** What can still be read when it was sent: shared memory is the peer's then. */
 export function keptPayload(payload: unknown): unknown {
   const shared = payload instanceof SharedBuffer || payload instanceof BufferPart
-  return shared ? payload.bytes.slice() : payload
+  return shared && bufferError(payload) === undefined ? payload.bytes.slice() : payload
 }

@@ -11,6 +11,7 @@
 import type { Addon, Credentials, Latency, NativeConnectionInfo, Stats } from '@coroipc/native'
 import {
   addon,
+  bufferError,
   BufferPart,
   Encoded,
   type FailedRow,
@@ -27,6 +28,7 @@ import {
   type NativePoll,
   type NativeServerOptions,
   payloadBytes,
+  payloadError,
   payloadLength,
   Row,
   SharedBuffer,
@@ -143,8 +145,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
   #batchTime = 0
   /** Whether requests of the batch being walked are traced. */
   #traced = false
-  /** What the encoder of an answer threw, on its way to whoever reports it. */
-  #encodeError: unknown
+  /** Why an answer is invalid, on its way to whoever reports it: what its encoder threw, or which memory is not there. */
+  #invalid: unknown
   /** Dispatches that ended connections answered false themselves. */
   #refused = 0
   /** Requests that are traced; made by the first. */
@@ -813,8 +815,8 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return
     }
     const subject = describe(request)
-    const cause = this.#encodeError
-    this.#encodeError = undefined
+    const cause = this.#invalid
+    this.#invalid = undefined
     if (isTold(code)) this.#finish(request, connection, ipcErrorCode(code))
     else this.#code(request, connection, code)
     this.#events.error(ipcError(code, { subject, cause }), { connection, request })
@@ -855,14 +857,22 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
         try {
           return this.#send(request, connection, loop.encode(payload), status)
         } catch (error) {
-          this.#encodeError = error
+          this.#invalid = error
           return Status.ANSWER_INVALID
         }
       }
       bytes = payloadBytes(payload)
       if (bytes === undefined) {
         // Neither bytes nor a list: the object form, or nothing that could be sent.
-        if (!isFullAnswer(payload)) return Status.ANSWER_INVALID
+        if (!isFullAnswer(payload)) {
+          if (
+            Array.isArray(payload) ||
+            ArrayBuffer.isView(payload) ||
+            payload instanceof ArrayBuffer
+          )
+            this.#invalid = payloadError('payload', payload)
+          return Status.ANSWER_INVALID
+        }
         const own = payload.status ?? 0
         if (!Number.isInteger(own) || own !== (own | 0)) return Status.ANSWER_INVALID
         if (isFullAnswer(payload.payload)) return Status.ANSWER_INVALID
@@ -887,7 +897,11 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
     status: number,
   ): number {
     const buffer = payload instanceof SharedBuffer ? payload : payload.buffer
-    if (buffer.disposed) return Status.ANSWER_INVALID
+    const wrong = bufferError(payload)
+    if (wrong !== undefined) {
+      this.#invalid = wrong
+      return Status.ANSWER_INVALID
+    }
     let code: number
     if (buffer.inPlace && buffer.owner === connection) {
       const offset = payload instanceof SharedBuffer ? 0 : payload.offset
@@ -1027,9 +1041,9 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       return true
     }
     if (isTold(code)) this.#finish(request, connection, ipcErrorCode(code))
-    const encodeError = this.#encodeError
-    this.#encodeError = undefined
-    if (encodeError !== undefined) throw encodeError
+    const invalid = this.#invalid
+    this.#invalid = undefined
+    if (invalid !== undefined) throw invalid
     if (code === Status.ANSWER_INVALID)
       throw invalidArgument('payload', 'bytes, a list of bytes or a buffer', payload, 'type')
     const subject = `answer to ${describe(request)}`
