@@ -70,7 +70,7 @@ export {
 } from './options.js'
 export { checkName, nameError } from './names.js'
 export { checkedPayload, joined, payloadError } from './payload.js'
-export { BufferPart, bufferError, SharedBuffer } from './shared-buffer.js'
+export { BufferPart, bufferError, dropBuffer, holdBuffer, SharedBuffer } from './shared-buffer.js'
 export {
   type Credentials,
   isBytes,

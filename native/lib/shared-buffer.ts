@@ -10,6 +10,17 @@ const EMPTY = new Uint8Array(0)
 
 /** Bytes that a buffer was allocated with, for those below that must know. */
 let allocatedOf: (buffer: SharedBuffer) => number
+let holdBy: (buffer: SharedBuffer, holds: number) => void
+
+/** Keeps a buffer's memory and handle, also past `release`, for what waits to be sent, until `dropBuffer`. For the packages. */
+export function holdBuffer(payload: SharedBuffer | BufferPart): void {
+  holdBy(payload instanceof SharedBuffer ? payload : payload.buffer, 1)
+}
+
+/** Takes a {@link holdBuffer} back. */
+export function dropBuffer(payload: SharedBuffer | BufferPart): void {
+  holdBy(payload instanceof SharedBuffer ? payload : payload.buffer, -1)
+}
 
 /** Why a buffer or a part of one cannot be sent; undefined if it can. For the packages. */
 export function bufferError(payload: SharedBuffer | BufferPart): Error | undefined {
@@ -46,9 +57,14 @@ export class SharedBuffer {
   readonly #allocated: number
   #handle: number
   #bytes: Uint8Array
+  #holds = 0
 
   static {
     allocatedOf = (buffer) => buffer.#allocated
+    holdBy = (buffer, holds) => {
+      buffer.#holds += holds
+      if (buffer.disposed) buffer.#giveBack()
+    }
   }
 
   /** @internal Users get buffers from `allocate`. */
@@ -76,7 +92,7 @@ export class SharedBuffer {
     return this.#bytes === EMPTY
   }
 
-  /** The native handle, -1 if private or disposed of; for the packages. @internal */
+  /** The native handle, -1 if private, or disposed of and not held; for the packages. @internal */
   get handle(): number {
     return this.#handle
   }
@@ -96,6 +112,11 @@ export class SharedBuffer {
   release(): void {
     if (this.#bytes === EMPTY) return
     this.#bytes = EMPTY
+    this.#giveBack()
+  }
+
+  #giveBack(): void {
+    if (this.#holds > 0) return
     const handle = this.#handle
     this.#handle = NOTHING
     if (handle !== NOTHING) this.#addon?.bufferRelease(handle)

@@ -16,6 +16,16 @@ for (const [service, trustServer, title] of [
   t.test(title, trustServer ? sharedMemory : {}, async (t) => {
     await using connection = await connect(server.name, { service, trustServer })
 
+    const allocated = async (
+      bytes: number,
+      value: number,
+      by = connection,
+    ): Promise<SharedBuffer> => {
+      const buffer = await by.allocate(bytes)
+      buffer.bytes.fill(value)
+      return buffer
+    }
+
     await t.test('a leased answer is valid until it is disposed of', async (t) => {
       const lease = connection.requestSync(4, 'hello', { inPlace: true })
       t.ok(lease instanceof Lease)
@@ -112,6 +122,43 @@ for (const [service, trustServer, title] of [
       t.equal(buffer.disposed, true)
       t.throws(() => connection.requestSync(13, buffer), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
       await t.rejects(connection.request(13, buffer), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+    })
+
+    await t.test('a buffer that is released while its request waits is sent', async (t) => {
+      // More rounds than there can be buffers at once: what was given up or sent is given back.
+      for (let round = 0; round < 40; round++) {
+        const buffers = [
+          await allocated(5000, round),
+          await allocated(5000, round),
+          await allocated(5000, round),
+        ] as const
+        const before = Array.from({ length: connection.requestsInFlight }, () =>
+          connection.request(0, 'x'),
+        )
+        const giveUp = new AbortController()
+        const whole = connection.request(13, buffers[0])
+        const part = connection.request(13, buffers[1].part(10, 20))
+        const never = connection.request(13, buffers[2], { signal: giveUp.signal })
+        for (const buffer of buffers) {
+          buffer.release()
+          t.ok(buffer.disposed)
+          t.throws(() => connection.send(13, buffer), { code: 'ERR_COROIPC_INVALID_ARGUMENT' })
+        }
+        giveUp.abort()
+        await t.rejects(never, { code: 'ERR_COROIPC_ABORTED', sent: false })
+        const inPlace = trustServer && service === 8
+        t.same(JSON.parse(text(await whole)), { inPlace, bytes: 5000, last: round })
+        t.same(JSON.parse(text(await part)), { inPlace, bytes: 20, last: round })
+        await Promise.all(before)
+      }
+      const other = await connect(server.name, { service, trustServer })
+      const buffer = await allocated(5000, 1, other)
+      const waits = Array.from({ length: other.requestsInFlight }, () => other.request(8))
+      const last = other.request(13, buffer)
+      buffer.release()
+      await other.close()
+      await t.rejects(last, { code: 'ERR_COROIPC_DISCONNECTED', sent: false })
+      t.ok((await Promise.allSettled(waits)).every(({ status }) => status === 'rejected'))
     })
 
     await t.test('many buffers one after the other, and a bound on those at once', async (t) => {

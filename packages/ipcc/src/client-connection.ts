@@ -24,7 +24,9 @@ import {
   callIn,
   checkedPayload,
   checkOptions,
+  dropBuffer,
   Encoded,
+  holdBuffer,
   integer,
   invalidArgument,
   ipcError,
@@ -111,7 +113,7 @@ interface Queued {
   readonly id: number
   /** undefined: one way. */
   readonly pending: Pending | undefined
-  /** A private copy, or the buffer itself. */
+  /** A private copy, or the buffer itself, which is held for as long. */
   readonly payload: Uint8Array | SharedBuffer | BufferPart
   readonly bytes: number
 }
@@ -629,8 +631,9 @@ export class ClientConnection
     } else {
       const at = this.#queue.findIndex((each) => each.pending === pending)
       if (at < 0) return
-      this.#queueBytes -= (this.#queue[at] as Queued).bytes
-      this.#queue.splice(at, 1)
+      const [{ payload, bytes }] = this.#queue.splice(at, 1) as [Queued]
+      this.#queueBytes -= bytes
+      if (!(payload instanceof Uint8Array)) dropBuffer(payload)
     }
     this.#fail(pending, ipcError(status, { subject, cause, sent }))
   }
@@ -730,6 +733,7 @@ export class ClientConnection
       return false
     this.#queue.push(message)
     this.#queueBytes += message.bytes
+    if (!(message.payload instanceof Uint8Array)) holdBuffer(message.payload)
     return true
   }
 
@@ -745,6 +749,7 @@ export class ClientConnection
         const { deadline, timeoutMs } = pending
         const left = deadline === Infinity ? timeoutMs : deadline - performance.now()
         this.#sendRequest(pending, payload, bytes, left)
+        if (!(payload instanceof Uint8Array)) dropBuffer(payload)
       }
     }
     if (!this.#wantsDrain || this.#noRoom) return
@@ -978,9 +983,11 @@ export class ClientConnection
       const subject = `request ${pending.id}`
       this.#fail(pending, ipcError(Status.UNKNOWN_OUTCOME, { subject, cause: reason }))
     }
-    for (const { pending } of queued)
+    for (const { pending, payload } of queued) {
+      if (!(payload instanceof Uint8Array)) dropBuffer(payload)
       if (pending !== undefined)
         this.#fail(pending, this.#overError(`request ${pending.id}`, false))
+    }
     for (const { settle } of this.#allocations?.values() ?? []) settle(this.#overError('allocate'))
     this.#allocations = undefined
     if (this.#refed) this.#group.unref()
