@@ -21,6 +21,7 @@ import type { Addon, Bytes, Loop, OnBatch, OnSent } from './addon.js'
 import { In, Row, Word } from './addon.js'
 import { type Encoded, ownBytes } from './encoded.js'
 import { checkedPayload } from './payload.js'
+import { ownLength } from './types.js'
 
 /** Payloads up to this size are copied to the outbox; larger ones go directly. */
 export const SMALL_BYTES = 2048
@@ -227,7 +228,7 @@ export class MessageLoop {
     argument: number,
     payload: Bytes,
   ): void {
-    const bytes = payload.length
+    const bytes = ownLength(payload)
     if (bytes > 0) setBytes.call(this.#outbox, payload, this.words[Word.outBytes])
     this.#row(connection, kind, id, correlation, status, argument, bytes)
   }
@@ -246,7 +247,7 @@ export class MessageLoop {
     let end = start
     for (const part of parts) {
       setBytes.call(this.#outbox, part, end)
-      end += part.length
+      end += ownLength(part)
     }
     this.#row(connection, kind, id, correlation, status, argument, end - start)
   }

@@ -6,7 +6,6 @@ import { isGone, partBytes, partsMax, payloadBytes } from './types.js'
 
 const EXPECTED = 'a string, an ArrayBuffer, a view of one, or a list of these'
 const THERE = 'memory that was not transferred away, nor resized to less than its view'
-const OWN_LENGTH = 'a Uint8Array whose length is that of its memory'
 const EMPTY: Bytes = new Uint8Array(0)
 
 /** The bytes of a payload: one array, or a list of several; undefined stands for an empty one. */
@@ -28,10 +27,8 @@ export function payloadError(name: string, payload: unknown): Error {
 }
 
 function partError(name: string, part: unknown): Error {
-  const view = ArrayBuffer.isView(part)
-  const gone = (view || isArrayBuffer(part)) && isGone(part)
-  const expected = gone ? THERE : view && part instanceof Uint8Array ? OWN_LENGTH : EXPECTED
-  return invalidArgument(name, expected, part, 'type')
+  const gone = (ArrayBuffer.isView(part) || isArrayBuffer(part)) && isGone(part)
+  return invalidArgument(name, gone ? THERE : EXPECTED, part, 'type')
 }
 
 /** One private copy of it all, `bytes` long. */

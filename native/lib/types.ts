@@ -52,14 +52,26 @@ export function isGone(memory: ArrayBufferView | ArrayBuffer): boolean {
 }
 
 /**
- * Whether `value` is bytes as they are. A Proxy of an array is an instance of its class as well, but has neither memory
- * nor a length that could be asked for. And whoever sends them asks for their `length`, so it must be theirs: one that
- * says more would send what lay behind them in the outbox.
+ * Whether `value` is bytes as they are, and its memory there. A Proxy of an array is an instance of its class as well, but has
+ * neither memory nor a length that could be asked for.
  */
 export function isBytes(value: unknown): value is Uint8Array {
-  if (!(value instanceof Uint8Array && ArrayBuffer.isView(value))) return false
-  const length = trueLength.call(value)
-  return length === value.length && (length > 0 || !isGone(value))
+  return (
+    value instanceof Uint8Array &&
+    ArrayBuffer.isView(value) &&
+    (value.length !== 0 || !isGone(value))
+  )
+}
+
+/**
+ * How many bytes an array has, which may say anything in `length`: by its class, or by itself. One that says more would send what
+ * lies behind its bytes in the outbox.
+ */
+export function ownLength(bytes: Uint8Array): number {
+  const { length } = bytes
+  // Its last byte is there: asked so, since the getter of their class is no code that V8 inlines.
+  if (length >>> 0 === length && (length === 0 || bytes[length - 1] !== undefined)) return length
+  return trueLength.call(bytes)
 }
 
 /** The bytes of one piece: the same memory, except for strings; undefined when it is not a piece. */
