@@ -1,5 +1,5 @@
 /**
- * Payloads that are written when they are sent, by an encoder, where they are sent from: what a codec gives
+ * Payloads that an encoder writes when they are sent: what a codec gives
  * `request`, `dispatch` or an answer instead of bytes.
  */
 import { invalidArgument } from './errors.js'
@@ -18,8 +18,8 @@ export interface Encoder<T> {
 }
 
 /**
- * A value and its encoder, in place of a payload: a small message is written without memory of its own. What the encoder throws is thrown by the call that sends, before anything is sent; of an answer
- * it is the `cause` of `ERR_COROIPC_ANSWER_INVALID`.
+ * A value and its encoder, in place of a payload: a small message is written without memory of its own. What the encoder throws
+ * is thrown by the call that sends, before anything is sent; of an answer it is the `cause` of `ERR_COROIPC_ANSWER_INVALID`.
  *
  * @example
  * await connection.request(0, new Encoded(json(), { a: 1, b: 2 }))
