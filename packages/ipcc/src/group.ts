@@ -52,8 +52,7 @@ export class Group {
   #refs = 0
   /** Disconnected while a batch is walked, which may still have rows of them. */
   readonly #leaving: number[] = []
-  #walking = false
-  /** The row that is being walked, and the end of them. */
+  /** The row that is being walked, and the end of them; 0 while none are. */
   #at = 0
   #end = 0
 
@@ -82,7 +81,7 @@ export class Group {
   disconnect(number: number): void {
     this.connections[number] = undefined
     this.connecting[number] = undefined
-    if (this.#walking) this.#leaving.push(number)
+    if (this.#end > 0) this.#leaving.push(number)
     else addon.disconnect(this.loop.handle, number)
   }
 
@@ -105,7 +104,6 @@ export class Group {
     const memory = this.loop.slabBytes(slab)
     // Who subscribes meanwhile sees the next batch.
     const traced = isTraced(dispatchTracing)
-    this.#walking = true
     const end = count * Row.length
     this.#end = end
     for (let at = 0; at < end; at += Row.length) {
@@ -116,11 +114,7 @@ export class Group {
       const bytes = table[at + Row.bytes] as number
       let payload: Uint8Array = EMPTY
       let buffer = -1
-      if (isTransferred(memory, large, flags) && kind <= Kind.dispatch && bytes > 0) {
-        this.#lost(at, number, kind)
-        continue
-      }
-      if (kind <= Kind.dispatch && flags === In.slab) {
+      if (kind <= Kind.dispatch && flags === In.slab && memory.length > 0) {
         const connection = this.connections[number]
         const offset = table[at + Row.offset] as number
         if (kind === Kind.dispatch) {
@@ -158,6 +152,10 @@ export class Group {
           continue
         }
       }
+      if (kind <= Kind.dispatch && bytes > 0 && isTransferred(memory, large, flags)) {
+        this.#lost(at, number, kind)
+        continue
+      }
       if (flags === In.block) {
         payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
       } else if (flags === In.large) {
@@ -184,7 +182,6 @@ export class Group {
         })
       }
     }
-    this.#walking = false
     this.#end = 0
     if (lentFrom >= 0 && kept === 0) this.loop.turnBack(slab, position, lentFrom)
     if (this.#leaving.length > 0) {

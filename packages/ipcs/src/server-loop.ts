@@ -195,12 +195,14 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
       const bytes = table[at + Row.bytes] as number
       const kind = table[at + Row.kind] as number
       try {
-        if (isTransferred(memory, large, flags) && kind <= Kind.dispatch && bytes > 0) {
-          this.#lost(at, number, kind)
-          continue
-        }
         // Closing is asked for each: a handler of this batch may have begun it, and those behind it are told RETRY.
-        if (direct && !this.closing && kind === Kind.request && flags === In.slab) {
+        if (
+          direct &&
+          !this.closing &&
+          kind === Kind.request &&
+          flags === In.slab &&
+          memory.length > 0
+        ) {
           const connection = this.connections[number]
           if (connection?.home.direct === true && !connection.closed) {
             const id = table[at + Row.id] as number
@@ -221,6 +223,10 @@ export class ServerLoop<Context> implements ConnectionOwner, RequestOwner<Contex
               continue
             }
           }
+        }
+        if (kind <= Kind.dispatch && bytes > 0 && isTransferred(memory, large, flags)) {
+          this.#lost(at, number, kind)
+          continue
         }
         if (flags === In.block) {
           payload = new Uint8Array((blocks as ArrayBuffer[])[block++] as ArrayBuffer, 0, bytes)
