@@ -92,7 +92,6 @@ interface Line {
 interface Kept {
   readonly fds: Range
   readonly maps: Range
-  readonly mapsGrow: boolean
   readonly rss: Line
   readonly own: Line
 }
@@ -177,12 +176,6 @@ const range = (values: readonly number[]): Range => ({
   times: values.length,
 })
 
-/** Whether there were more throughout the second half than ever in the first. */
-export function grows(values: readonly number[]): boolean {
-  const half = values.length >> 1
-  return half > 1 && range(values.slice(half)).least > range(values.slice(0, half)).most
-}
-
 /** What is kept of these series, warm-up left out. */
 export function kept(
   series: Pick<Series, 'rss' | 'own' | 'fds' | 'maps'>,
@@ -191,11 +184,9 @@ export function kept(
 ): Kept {
   const used = (points: readonly Point[]): Point[] => points.filter(([at]) => at >= from)
   const values = (points: readonly Point[]): number[] => used(points).map(([, value]) => value)
-  const maps = values(series.maps[who])
   return {
     fds: range(values(series.fds[who])),
-    maps: range(maps),
-    mapsGrow: grows(maps),
+    maps: range(values(series.maps[who])),
     rss: line(used(series.rss[who])),
     own: line(used(series.own[who])),
   }
@@ -267,20 +258,21 @@ export async function soak(options: SoakOptions): Promise<Soak> {
   const knowledge = new Knowledge()
   let told = 0
   const count = async (who: Watched): Promise<void> => {
-    const look = async (): Promise<{ fds: number; reading: Awaited<ReturnType<typeof held>> }> => {
+    const look = async (): Promise<{ fds: number; maps: number }> => {
       const reading = await held({ pid: pids[who]() })
       const fds = Object.entries(reading).filter(([kind]) => kind.startsWith('fd '))
-      return { fds: fds.reduce((sum, [, each]) => sum + each, 0), reading }
+      return { fds: fds.reduce((sum, [, each]) => sum + each, 0), maps: reading['mapping'] ?? 0 }
     }
-    let { fds, reading } = await look()
-    // What is on its way, as the memory of a large message is until it is mapped, is not held: it is gone at another look.
-    const before = series.fds[who].at(-1)?.[1] ?? fds
-    for (let looks = 0; looks < 5 && fds > before; looks++) {
+    let { fds, maps } = await look()
+    const before = { fds: series.fds[who].at(-1)?.[1], maps: series.maps[who].at(-1)?.[1] }
+    const more = (): boolean => fds > (before.fds ?? fds) || maps > (before.maps ?? maps)
+    // What is on its way, as the memory of a large message is, is not held: it is gone at another look.
+    for (let looks = 0; looks < 5 && more(); looks++) {
       await sleep(10)
-      ;({ fds, reading } = await look())
+      ;({ fds, maps } = await look())
     }
     series.fds[who].push([now(), fds])
-    series.maps[who].push([now(), reading['mapping'] ?? 0])
+    series.maps[who].push([now(), maps])
     series.rss[who].push([now(), rssBytes(pids[who]())])
     series.own[who].push([now(), rssBytes(pids[who](), true)])
   }
@@ -405,10 +397,18 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
     },
     ...watched.flatMap((who): Verdict[] => {
       const all = pieces.map((piece) => piece.watched[who])
-      const told = (of: 'fds' | 'maps'): string =>
-        all
-          .map(({ [of]: { least, most, times } }) => `${least} to ${most}, ${times} times`)
-          .join('; ')
+      const constant = (of: 'fds' | 'maps', name: string): Verdict => {
+        const ranges = all.map((kept) => kept[of])
+        return {
+          what: `${who}: ${name} constant`,
+          seen: ranges
+            .map(({ least, most, times }) => `${least} to ${most}, ${times} times`)
+            .join('; '),
+          held: ranges.some(({ times }) => times < 2)
+            ? undefined
+            : ranges.every(({ least, most }) => least === most),
+        }
+      }
       const own = judgeGrowth(
         pieces,
         { judgedS: JUDGED_S[who], bytesHourly: SLOPE_MAX },
@@ -416,20 +416,8 @@ export function judge(pieces: readonly Piece[]): Verdict[] {
       )
       const rss = slope(own.used.map((piece) => piece.watched[who].rss))
       return [
-        {
-          what: `${who}: descriptors constant`,
-          seen: told('fds'),
-          held: all.some(({ fds }) => fds.times < 2)
-            ? undefined
-            : all.every(({ fds }) => fds.least === fds.most),
-        },
-        {
-          what: `${who}: mappings do not grow`,
-          seen: told('maps'),
-          held: all.some(({ maps }) => maps.times < 4)
-            ? undefined
-            : all.every(({ mapsGrow }) => !mapsGrow),
-        },
+        constant('fds', 'descriptors'),
+        constant('maps', 'mappings'),
         {
           what: `${who}: RSS, rings apart, grows by 10 KiB an hour at most`,
           seen: `${own.seen}; with pages of rings ${kib(rss.hourly)}, ${kib(rss.error)}`,
