@@ -32,6 +32,7 @@ export interface Failure extends Error {
   readonly code?: string
   readonly syscall?: string
   readonly errno?: number
+  readonly sent?: boolean
   readonly applicationStatus?: number
   readonly cause: Failure
 }
