@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "block.h"
 #include "loop.h"
@@ -189,8 +190,18 @@ void Connection::RetryDoorbell() {
   loop_.MarkReady(*this);  // an fd that found no room on the socket waits for this as well
 }
 
+// A doorbell and what it was rung for: that is taken first, and the socket read in the turn after
+// it, when the other side is on its way already. Reading is a system call, and between sleepers
+// everybody waits for it. Not twice in a row, and not behind the end of the file.
+bool Connection::LeaveSocketForLater() {
+  if (rung_for_taken_ || socket_ends_) return false;
+  for (uint32_t i = 0; i < in_count_; ++i) rung_for_taken_ |= in_[i].Ready() && Reads(i);
+  return rung_for_taken_;
+}
+
 Status Connection::DrainSocket(bool until_work) {
   socket_unread_ = false;
+  const bool taken = std::exchange(rung_for_taken_, false);
   int for_nothing = 0;
   for (int i = 0; i < kSocketMessagesPerTurn; ++i) {
     uint8_t bytes[sizeof(coroipc_segment_message)];
@@ -214,7 +225,7 @@ Status Connection::DrainSocket(bool until_work) {
       // once: who is gone gets nothing more. And one that was rung for nothing is read past, but
       // not many: whoever rings all the time would have us read at its pace while others wait.
       if (until_work && !socket_ends_) {
-        if (Look()) return COROIPC_OK;
+        if (taken || Look()) return COROIPC_OK;
         if (++for_nothing == kForNothingPerTurn) return COROIPC_OK;
       }
       continue;
@@ -248,6 +259,17 @@ bool Connection::Look() {
     if (out.wants == 0) continue;
     bool room = false;
     if (out.ring.Room(out.wants, &room) != COROIPC_OK || room) return true;
+  }
+  return false;
+}
+
+bool Connection::RungByWords() {
+  if (phase_ != Phase::kOpen) return false;
+  for (uint32_t i = 0; i < in_count_; ++i) {
+    if (!in_[i].Ready() || !Reads(i) || !in_[i].SleepTaken()) continue;
+    in_[i].Prefetch();
+    socket_unread_ = true;  // a doorbell is there, or on its way
+    return true;
   }
   return false;
 }
@@ -331,7 +353,7 @@ bool Connection::Turn(Sink& sink, uint32_t cap) {
   if (phase_ != Phase::kOpen) return HandshakeTurn(sink);
   TakeReturnedBuffers();
   if (phase_ != Phase::kOpen) return false;  // what it flushed may have met a broken ring
-  if (socket_unread_ && !hangup_) {
+  if (socket_unread_ && !hangup_ && !LeaveSocketForLater()) {
     if (const Status status = DrainSocket(true); status != COROIPC_OK) {
       End(status);
       return false;
@@ -411,6 +433,11 @@ void Connection::End(Status why) {
                 static_cast<uint32_t>(why));
   }
   OnEnded(why);
+  if (rung_for_taken_) {  // a doorbell that is left unread would make a reset of this end
+    uint8_t doorbell;
+    Received received;
+    (void)ReceiveMessage(socket_.get(), &doorbell, sizeof doorbell, false, &received);
+  }
   socket_.Reset();
   out_[0].backlog.Clear();
   out_[1].backlog.Clear();

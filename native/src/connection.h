@@ -132,7 +132,9 @@ class Connection {
   // Work, at most `cap` messages a ring (0: no cap). True: more is left.
   bool Turn(Sink& sink, uint32_t cap);
   bool Look();  // cheap: is there something to do?
-  bool Arm();   // false: there is something to do after all, nothing stays armed
+  // Of one that is armed: its words say that it was rung for.
+  bool RungByWords();
+  bool Arm();  // false: there is something to do after all, nothing stays armed
   void Disarm();
   // `hung_up`: whoever watches it has seen the end of the file behind what is to be read.
   void SocketReadable(bool hung_up) {
@@ -248,6 +250,7 @@ class Connection {
   // PROTOCOL (client): the server's words are no positions. `control_` is set when it is OK.
   Status InitRings();
   void GiveBack(uint32_t in);
+  bool LeaveSocketForLater();
   // `until_work`: not further than a doorbell that something was found for, unless the end follows.
   Status DrainSocket(bool until_work = false);
   // The segment that a received reference names, checked: ours to read now. PROTOCOL otherwise.
@@ -293,6 +296,7 @@ class Connection {
   uint32_t watched_seen_ = 0;
   bool segments_may_come_ = false;
   bool socket_unread_ = false;
+  bool rung_for_taken_ = false;  // the doorbell that is still unread was rung for what was taken
   bool socket_ends_ = false;
   bool hangup_ = false, process_gone_ = false;
   bool doorbell_owed_ = false;

@@ -25,7 +25,9 @@ constexpr uint64_t kSpinSliceNs = 50000;
 constexpr uint64_t kRecentNs = 200000;
 constexpr uint64_t kGapCapNs = 10 * kMillisecond;
 constexpr uint32_t kDisarmMax = 64;
-constexpr uint32_t kManyHot = 32;  // looking at this many takes longer than looking at the clock
+constexpr uint32_t kRungMax = 8;  // of those that were armed last, so many are asked by their words
+constexpr uint32_t kByWordsMax = 8;  // so many times, then the fds
+constexpr uint32_t kManyHot = 32;    // looking at this many takes longer than looking at the clock
 constexpr uint32_t kAgePerTurn = 4;
 constexpr uint32_t kFewReady = 16;    // so many have their turn at once
 constexpr uint32_t kRefusedMax = 64;  // so many that find no room cost no turn of others
@@ -153,6 +155,7 @@ bool Loop::WatchWritable(Connection& connection, bool on) {
 
 void Loop::LookAtFds() {
   looked_at_fds_ = now_;
+  by_words_ = 0;
   if (poll_ != nullptr) return;  // the application looks
   if (std::exchange(slept_, false)) return;
   struct epoll_event events[kEventsPerLook];
@@ -438,6 +441,21 @@ void Loop::ArmOrList(Connection& connection) {
   }
 }
 
+// Whoever was armed last is the likeliest to have woken us. Words say so without the system call
+// that asks the fds, where it was one; what else there is keeps its fd readable, and waits for a
+// few such turns at most.
+bool Loop::RungByWords() {
+  if (poll_ != nullptr || slept_ || AnyReady() || by_words_ == kByWordsMax) return false;
+  ++by_words_;
+  Connection* connection = armed_.last;
+  for (uint32_t n = 0; n < kRungMax && connection != nullptr; ++n) {
+    Connection* const previous = connection->list_previous;
+    if (connection->RungByWords()) MarkReady(*connection);
+    connection = previous;
+  }
+  return ReadyCount() == 1;
+}
+
 // Under steady work Look never comes to its end, where idle ones are armed: a few of the oldest
 // each turn.
 void Loop::AgeHot() {
@@ -468,7 +486,11 @@ Status Loop::Receive(coroipc_batch* batch, bool look_at_fds) {
   clock_fresh_ = false;
   FreeBuried();
   TakeReturns();
-  if (look_at_fds || now_ - looked_at_fds_ > kFdLookNs) LookAtFds();
+  if (look_at_fds && RungByWords()) {
+    looked_at_fds_ = now_;
+  } else if (look_at_fds || now_ - looked_at_fds_ > kFdLookNs) {
+    LookAtFds();
+  }
   // Look has just done it when it found something; under steady work nobody else does.
   if (!AnyReady() || (turn_ & 3u) == 0) LookAtHot();
   BatchSink sink(batch);

@@ -157,6 +157,7 @@ class Loop {
   uint32_t ReadyCount() const { return ready_[0].count + ready_[1].count + ready_[2].count; }
   bool AnyReady() const { return ReadyCount() != 0; }
   bool LookAtHot();
+  bool RungByWords();
   void AgeHot();
   void ArmOrList(Connection& connection);
   void SignalReady();
@@ -189,6 +190,7 @@ class Loop {
   uint64_t now_ = 0;
   bool clock_fresh_ = false;
   uint64_t looked_at_fds_ = 0;
+  uint32_t by_words_ = 0;        // turns since then that looked at words only
   bool slept_ = false;           // the sleep that has just ended has looked at the fds
   uint64_t deadline_ = kNever;   // earliest wanted
   uint64_t timer_set_ = kNever;  // what the timerfd is set to

@@ -183,6 +183,8 @@ class RingReader {
   // The sleeper may clear its own word plainly: a ring that is already on its way is a spurious
   // one.
   void ClearSleep() { StoreRelaxed(words_->reader_sleep, 0); }
+  // The word that was set is gone: the writer has rung, or is about to. A hint.
+  bool SleepTaken() const { return LoadRelaxed(words_->reader_sleep) == 0; }
 
   // A lease on the record of the last Peek (call before Advance): reading goes on past it, space is
   // given back only up to it. One at a time.

@@ -56,6 +56,14 @@ inline DrainSocket() {
   fi
 }
 inline Turn() { Flush(); got = answered }
+// What the doorbell was rung for may be taken first; the byte stays until the next turn.
+inline TurnBefore() {
+  if :: token && got != answered -> Turn() :: true fi
+}
+// A call that finds what it wants before the socket was read leaves that to whoever comes next.
+inline TurnOfCall() {
+  if :: token && got != answered -> Turn() :: DrainSocket(); Turn() fi
+}
 // ArmOrList; `ok`: it found nothing.
 inline Arm(ok) {
   sleeps = 1
@@ -77,6 +85,7 @@ active proctype Loop() {
      // Look: whoever is not armed gets a turn until it is.
      do
      :: !armed ->
+        TurnBefore()
         DrainSocket()
         Turn()
         Arm(ok)
@@ -97,13 +106,13 @@ active proctype Loop() {
         calls++
         if
         :: // a receive that does not wait: one look
-           DrainSocket(); Turn()
+           TurnOfCall()
         :: // a blocking call for the next answer, or until its deadline
 #ifndef M_LEAD_TRUST
            armed = 0
 #endif
            wants = 0; sleeps = 0
-           DrainSocket(); Turn()
+           TurnOfCall()
         fi
 #endif
      fi
@@ -117,7 +126,7 @@ active proctype Caller() {
   :: looks < 2 ->
      looks++
      atomic { !lock -> lock = 1 }
-     DrainSocket(); Turn()
+     TurnOfCall()
      lock = 0
   :: true -> break
   od

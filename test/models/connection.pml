@@ -137,7 +137,7 @@ inline Publish(p, position, published, a, word, other) {
 active proctype Client() ALIVE(dead_c) {
   byte issued, wq, wqp, rr, rrp, rd, rdp, seen, n, x
   byte answers, settled  // read; known to the application
-  bit blocking, hup, unread, more, told
+  bit blocking, hup, unread, left, more, told
   byte got                     // ghost: which answers
 
 application:
@@ -166,9 +166,15 @@ turn:
           // Something was found for it: whether there is another one is left to the next sleep.
           :: socket[CLIENT] > 0 && (LOAD(CLIENT, WR) != rr || LOAD(CLIENT, WD) != rd || (wq < issued && wq - LOAD(CLIENT, RQ) < CQ)) ->
              socket[CLIENT]--; unread = 0
+          // Or has been taken already.
+          :: socket[CLIENT] > 0 && left -> socket[CLIENT]--; unread = 0
           :: else -> unread = 0
        fi
+       left = 0
      }
+#ifndef MISER
+  :: unread && !hup && !left && (LOAD(CLIENT, WR) != rr || LOAD(CLIENT, WD) != rd) -> left = 1  // what it was rung for first
+#endif
   :: else
   fi
   if
@@ -371,7 +377,7 @@ inline Fire() {
 active proctype Server() ALIVE(dead_s) {
   byte rq, rqp, wr, wrp, wd, wdp, seen, n, x
   byte later, waits, back
-  bit hup, unread, more, rung, armed, was_stopped
+  bit hup, unread, left, more, rung, armed, was_stopped
   byte flight
   chan out = [N] of { byte }
 
@@ -384,9 +390,13 @@ turn:
           // Something was found for it: whether there is another one is left to the next sleep.
           :: socket[SERVER] > 0 && (LOAD(SERVER, WQ) != rq || (len(out) > 0 && wr - LOAD(SERVER, RR) < CR)) ->
              socket[SERVER]--; unread = 0
+          // Or has been taken already.
+          :: socket[SERVER] > 0 && left -> socket[SERVER]--; unread = 0
           :: else -> unread = 0
        fi
+       left = 0
      }
+  :: unread && !hup && !left && len(out) < U && LOAD(SERVER, WQ) != rq -> left = 1  // what it was rung for first
   :: else
   fi
   if
