@@ -1,6 +1,6 @@
 // Sockets that a server is born with: from a real systemd activator, from the server before it. What becomes of the name,
 // of requests on their way, and of a successor that never listens. The storm is in test/storm/hand-over.test.ts.
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect, probe, reconnecting } from '@coroipc/ipcc'
 import { handOver, inherited, Server } from '@coroipc/ipcs'
@@ -23,6 +23,12 @@ const startServer = async (name: string, ...args: string[]): Promise<Program> =>
 const pidOf = async (client: { request(id: number): Promise<Uint8Array> }): Promise<number> =>
   Number(text(await client.request(0)))
 
+/** Not only bound: __SO_ACCEPTCON is among the flags, unix(7). */
+const listens = (path: string): boolean =>
+  readFileSync('/proc/net/unix', 'latin1')
+    .split('\n')
+    .some((line) => line.endsWith(` ${path}`) && line.split(' ')[3] === '00010000')
+
 t.test(
   'systemd starts a server with the first connect; its variables are gone then',
   { skip: existsSync(activator) ? false : `no ${activator}` },
@@ -38,7 +44,7 @@ t.test(
       script,
       'demo',
     )
-    await until('the socket', () => existsSync(path))
+    await until('the socket', () => listens(path))
     const connection = await connect(path, { service: 1, timeoutMs: 20_000 })
     const pid = await pidOf(connection)
     t.equal(pid, program.pid, 'the activator has become the server')
