@@ -42,6 +42,7 @@ enum ledger_server {
   SERVER_LIVE_BYTES,       /* Node.js alone: test/storm/live.ts */
   SERVER_LEAST_RSS,        /* so is this */
   SERVER_DOORBELLS_A_TURN, /* the most that one has taken; C alone, load-server counts */
+  SERVER_LEAST_BESIDE,     /* Node.js alone, as above */
   /* Written by whoever leads: 0, or 1 + the first of the lanes whose clients make no call. */
   LEDGER_PAUSED = 64,
 };
@@ -73,6 +74,7 @@ enum ledger_lane {
   LANE_REFUSED,      /* connects that found nobody; the client's, as the first ones */
   LANE_LIVE_BYTES,   /* Node.js alone: test/storm/live.ts */
   LANE_LEAST_RSS,    /* so is this */
+  LANE_LEAST_BESIDE, /* and this */
   LANE_LATENCY = 32, /* LEDGER_BUCKETS counts of calls, by half powers of two of nanoseconds */
 };
 #define LEDGER_BUCKETS 64u

@@ -23,6 +23,7 @@ const serverWords = {
   liveBytes: 12,
   leastRss: 13,
   doorbellsATurn: 14,
+  leastBeside: 15,
   paused: 64,
 } as const
 
@@ -53,6 +54,7 @@ const laneWords = {
   refused: 24,
   liveBytes: 25,
   leastRss: 26,
+  leastBeside: 27,
 } as const
 
 const LATENCY = 32

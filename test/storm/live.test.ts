@@ -12,7 +12,7 @@ async function grownKib(each: string): Promise<number> {
     let garbage
     setInterval(() => { ${each} }, 1)
     let reports = 0
-    reportLive((bytes, rss) => { console.log('live', bytes, rss); if (++reports === 8) process.exit() }, 20)
+    reportLive(({ bytes, rss, beside }) => { console.log('live', bytes, rss, beside); if (++reports === 8) process.exit() }, 20)
   `
   const program = Program.command(
     process.execPath,
@@ -26,8 +26,9 @@ async function grownKib(each: string): Promise<number> {
   t.equal(bytes.length, 8)
   const { rss } = process.memoryUsage()
   for (const line of program.lines) {
-    const resident = Number(line.split(' ')[2])
+    const [resident = 0, beside = 0] = line.split(' ').slice(2).map(Number)
     t.ok(resident > rss / 8 && resident < rss * 8, `resident: ${resident}`)
+    t.ok(beside > 0 && beside < resident, `of it beside V8's heap: ${beside}`)
   }
   return ((bytes[7] as number) - (bytes[2] as number)) / 1024
 }

@@ -25,35 +25,45 @@ export const INTERPRETED_FLAGS: readonly string[] = [
 /** The least of so many looks: what was on its way at one of them is not held. */
 const LOOKS = 10
 
-/**
- * Reports every ten looks the bytes that are still in use after a collection, of the heap and outside of it, and what is
- * resident then, pages of rings apart. No look opens a file: somebody counts the descriptors of this process.
- */
-export function reportLive(
-  report: (bytes: number, rssBytes: number) => void,
-  lookMs: number = 2000,
-): void {
+/** Each the least of some looks, in bytes, after a collection. */
+export interface Live {
+  /** In use, in V8's heap and outside of it as far as V8 knows. */
+  readonly bytes: number
+  /** Resident, pages of rings apart. */
+  readonly rss: number
+  /** Of it what is not V8's heap, whose pages of 256 KiB come and go. */
+  readonly beside: number
+}
+
+/** Reports every ten looks. No look opens a file: somebody counts the descriptors of this process. */
+export function reportLive(report: (live: Live) => void, lookMs: number = 2000): void {
   const { gc } = globalThis
   if (gc === undefined) return
   const status = openSync('/proc/self/status', 'r')
   const text = Buffer.alloc(8192)
-  let least = Number.POSITIVE_INFINITY
-  let leastRss = Number.POSITIVE_INFINITY
+  const none: Live = {
+    bytes: Number.POSITIVE_INFINITY,
+    rss: Number.POSITIVE_INFINITY,
+    beside: Number.POSITIVE_INFINITY,
+  }
+  let least = none
   let looks = 0
   setInterval(() => {
     // What the first one leaves to finalizers, the second one finds.
     gc()
     gc()
-    const { used_heap_size: used, external_memory: external } = getHeapStatistics()
-    least = Math.min(least, used + external)
+    const heap = getHeapStatistics()
     const rss = statusRss(
       text.toString('latin1', 0, readSync(status, text, 0, text.length, 0)),
       true,
     )
-    leastRss = Math.min(leastRss, rss)
+    least = {
+      bytes: Math.min(least.bytes, heap.used_heap_size + heap.external_memory),
+      rss: Math.min(least.rss, rss),
+      beside: Math.min(least.beside, rss - heap.total_physical_size),
+    }
     if (++looks % LOOKS !== 0) return
-    report(least, leastRss)
-    least = Number.POSITIVE_INFINITY
-    leastRss = Number.POSITIVE_INFINITY
+    report(least)
+    least = none
   }, lookMs).unref()
 }

@@ -28,8 +28,9 @@ const PAUSE_MS = 1
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 ledger.set(lane, 'pid', process.pid)
-reportLive((bytes, rss) => {
+reportLive(({ bytes, rss, beside }) => {
   ledger.set(lane, 'leastRss', rss)
+  ledger.set(lane, 'leastBeside', beside)
   ledger.set(lane, 'liveBytes', bytes)
 })
 

@@ -114,8 +114,9 @@ function count(): void {
 await server.listen(inherited(name) ?? name)
 count()
 const timer = setInterval(count, TURN_MS)
-reportLive((bytes, rss) => {
+reportLive(({ bytes, rss, beside }) => {
   ledger.setServer('leastRss', rss)
+  ledger.setServer('leastBeside', beside)
   ledger.setServer('liveBytes', bytes)
 })
 process.once('SIGTERM', () => {

@@ -50,6 +50,13 @@ export function soakHtml(soak: Soak, about: string): string {
         Object.entries(series.leastRss).map(([who, points]) => [who, mebibytes(points)]),
       ),
     },
+    {
+      title: "Resident after a collection, rings and V8's heap apart",
+      unit: 'MiB',
+      lines: Object.fromEntries(
+        Object.entries(series.leastBeside).map(([who, points]) => [who, mebibytes(points)]),
+      ),
+    },
     { title: 'Descriptors, when as much as ever is connected', unit: '', lines: series.fds },
     { title: 'Mappings of shared memory', unit: '', lines: series.maps },
     {

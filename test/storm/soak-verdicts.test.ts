@@ -63,6 +63,7 @@ function run(
     watched: Object.fromEntries(watched.map((who) => [who, kept])) as unknown as Piece['watched'],
     live: reported,
     leastRss: reported,
+    leastBeside: reported,
   }
 }
 
