@@ -161,7 +161,8 @@ int Main() {
     {
       std::optional<Section> accepting(std::in_place, "accept");
       while (g_stop == 0 && !g_close) {
-        Serve(1000);
+        // Long: a turn looks at words, too, so that each one would do for a doorbell that was lost.
+        Serve(60000);
         if (g_connected != 0) accepting.reset();
       }
     }
