@@ -606,6 +606,7 @@ Lies Segments() {
   table.Add("the generation before", COROIPC_PROTOCOL, [=](RawServer& s) {
     SendMemory(s, 0, size, size, 1);
     SendMemory(s, 0, size, size, 2);
+    s.AwaitSocketRead();  // whose second segment is still on its way has the first one yet
     refer(s, {0, 0, 8, 1});
   });
   table.Add("reference before its segment", COROIPC_PROTOCOL, [=](RawServer& s) {

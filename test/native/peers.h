@@ -8,7 +8,9 @@
 #include <coroipc/coroipcs.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -565,6 +567,14 @@ class RawServer {
   void SendSegment(uint32_t index, uint32_t bytes, uint32_t generation, int fd) const {
     const coroipc_segment_message message = {COROIPC_SOCKET_SEGMENT, index, bytes, generation};
     REQUIRE(SendWithFds(socket, &message, sizeof message, {fd}));
+  }
+  // Waits until the client has read all that was sent on the socket (tcp(7), SIOCOUTQ; it holds for
+  // Unix sockets as well): what a record after it meets does not depend on who is quicker.
+  void AwaitSocketRead() const {
+    REQUIRE(Eventually([this] {
+      int unread = -1;
+      return ioctl(socket, SIOCOUTQ, &unread) == 0 && unread == 0;
+    }));
   }
   void Hang() {
     if (socket >= 0) close(socket);
