@@ -217,11 +217,13 @@ extern "C" {
 
 coroipc_status coroipcs_process(struct coroipcs_server* server, uint32_t max_ms) {
   const uint64_t end = coroipc::NowNs() + max_ms * coroipc::kMillisecond;
-  for (bool look = true;; look = false) {
-    const coroipc_status status = coroipc::OneTurn(*server, look);
+  for (int turn = 1;; ++turn) {
+    const coroipc_status status = coroipc::OneTurn(*server, turn == 1);
     if (status != COROIPC_OK && status != COROIPC_AGAIN) return status;
     if (status == COROIPC_OK && server->Look(0) == COROIPC_OK) return COROIPC_OK;
-    if (coroipc::NowNs() >= end) {
+    // The first turn leaves the doorbell of what it took (Connection::LeaveSocketForLater). Coming
+    // back for that alone would cost an event, a poll and another round of the caller's loop.
+    if (turn > 1 && coroipc::NowNs() >= end) {
       (void)server->Look(0);  // leaves the fd readable when there is more
       return COROIPC_AGAIN;
     }

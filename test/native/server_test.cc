@@ -1397,6 +1397,30 @@ TEST("what is done between two turns makes the fd readable, also without threads
   }
 }
 
+TEST("a wake of the fd is one round: after it the server is idle and armed") {
+  Server server;
+  server.Start(false);
+  Client client;
+  std::atomic<bool> connected{false};
+  std::thread connecting([&] {
+    CHECK_EQ(client.Connect(server.name), COROIPC_OK);
+    connected = true;
+  });
+  CHECK(Drive(server.server, [&] { return connected.load(); }));
+  connecting.join();
+  const int fd = coroipcs_fd(server.server);
+  CHECK(Eventually(
+      [&] { return coroipcs_process(server.server, 5) == COROIPC_OK && !Readable(fd, 20); }));
+  for (int i = 0; i < 100; ++i) {
+    std::thread calling([&] { CHECK(client.Echo(64)); });
+    CHECK(Readable(fd, kPatienceMs));
+    // The record that it was woken for, and the doorbell that woke it.
+    CHECK_EQ(coroipcs_process(server.server, 0), COROIPC_OK);
+    calling.join();
+    CHECK(!Readable(fd));
+  }
+}
+
 TEST("a server goes away under held connections, and they go when they are released") {
   for (int order = 0; order < 3; ++order) {
     Server server;

@@ -194,8 +194,9 @@ COROIPC_API int coroipcs_service_close(struct coroipcs_server* server, uint16_t 
 
 /* One epoll fd, level-readable while there is work; -1 when options.poll is used. */
 COROIPC_API int coroipcs_fd(const struct coroipcs_server* server);
-/* Handles what is there, calling callbacks, for at most max_ms (0: one bounded turn). COROIPC_OK:
- * idle, armed, safe to sleep on the fd. COROIPC_AGAIN: there is more (the fd is readable). */
+/* Handles what is there, calling callbacks, for at most max_ms (0: one bounded turn, and a second
+ * one if that left something). COROIPC_OK: idle, armed, safe to sleep on the fd. COROIPC_AGAIN:
+ * there is more (the fd is readable). */
 COROIPC_API coroipc_status coroipcs_process(struct coroipcs_server* server, uint32_t max_ms);
 /* A blocking loop until coroipcs_stop, with callbacks. */
 COROIPC_API coroipc_status coroipcs_run(struct coroipcs_server* server);
