@@ -1,7 +1,7 @@
 // connection.pml: one connection, three rings, both processes: backlogs, room (writer_wants), the bound of unsent answers,
 // blocking calls beside an event loop, handlers that answer at once, later or not before 'drain'; for death.pml the death of
-// either side at any step with the final drain. native/src/connection.cc (Turn, Arm, Disarm, PublishOut, FlushBacklogs,
-// BeginFinalDrain, End), server_connection.cc (Overflowing, Reads), client_messages.cc (Reads, KeepSink), client_blocking.cc.
+// either side at any step with the final drain. native/src/connection.cc (Turn, Arm, Disarm, RungByWords, PublishOut,
+// FlushBacklogs, BeginFinalDrain, End), server_connection.cc (Overflowing, Reads), client_messages.cc (Reads, KeepSink), client_blocking.cc.
 //
 // Left out: time (so a hang here is one that only a deadline would end), segments, the handshake, sizes of records.
 //
@@ -10,6 +10,7 @@
 //
 // HOLDS -DN=2: no hang, nothing lost
 // HOLDS -DN=2 -DD=0 -DTOK=2: the same where a doorbell may lie behind the one that was taken
+// HOLDS -DN=2 -DD=0 -DTOK=2 -DBY_WORDS=1: the same where a loop that somebody else woke sees by the words what was rung for
 // HOLDS -DN=3 -DD=0 -DU=1 -DCQ=1: unsent answers bounded, no dispatches
 // HOLDS -DONE_WAY -DN=3 -DD=0: one-way messages, which no answer follows
 // HOLDS -DN=2 -DD=0 -DFAIL: no hang when a doorbell may fail and is owed
@@ -19,6 +20,7 @@
 // HOLDS -DN=2 -DD=0 -DU=1 progress: nobody spins
 // LONG -DPIPELINED -DN=4 -DD=0 -DU=1: batches of requests, answers bounded
 // LONG -DN=3: no hang, nothing lost
+// LONG -DN=2 -DBY_WORDS=1: no hang, nothing lost, where somebody else wakes a loop
 // LONG -DN=3 -DU=1 -DCQ=1: the same with a bound of one unsent answer
 // LONG -DN=2 -DCR=2 -DCD=2 -DK=2 -DFAIL: larger rings, space given back lazily, a doorbell that fails
 // LONG -DN=2 -DU=1 progress: nobody spins, with dispatches
@@ -40,6 +42,7 @@
 // MUTANT M_STOPPED_READY -DMISER -DN=4 -DU=2 -DD=0 -DCQ=2 progress spins: a connection that must not be read stays on the ready list
 // MUTANT M_STOPPED_UNLOOKED -DN=3 -DD=0 -DU=1 -DCQ=1 hangs: after the wake for room the requests are looked at only when rung for
 // MUTANT M_BACKLOG_PASSED -DN=3 -DD=0 violates: an answer goes past those that wait
+// MUTANT M_LEFT_ARMED -DN=3 -DD=0 -DTOK=2 hangs: a doorbell that was left is read after arming, and whatever else is there
 // MUTANT M_NOT_OWED -DN=2 -DD=0 -DFAIL hangs: a doorbell that could not be sent is forgotten
 #ifndef N
 #define N 2  // requests, at most 5
@@ -138,6 +141,9 @@ active proctype Client() ALIVE(dead_c) {
   byte issued, wq, wqp, rr, rrp, rd, rdp, seen, n, x
   byte answers, settled  // read; known to the application
   bit blocking, hup, unread, left, more, told
+#ifdef BY_WORDS
+  byte words
+#endif
   byte got                     // ghost: which answers
 
 application:
@@ -301,6 +307,10 @@ end_sleep:
 #endif
   if
   :: socket[CLIENT] > 0
+#ifdef BY_WORDS  // RungByWords
+  :: words < BY_WORDS && !blocking && LOAD(CLIENT, SR) == 0 && LOAD(CLIENT, WR) != rr -> words++
+  :: words < BY_WORDS && !blocking && LOAD(CLIENT, SD) == 0 && LOAD(CLIENT, WD) != rd -> words++
+#endif
 #ifdef MISER
   :: issued < N -> goto application
 #else
@@ -379,6 +389,9 @@ active proctype Server() ALIVE(dead_s) {
   byte later, waits, back
   bit hup, unread, left, more, rung, armed, was_stopped
   byte flight
+#ifdef BY_WORDS
+  byte words
+#endif
   chan out = [N] of { byte }
 
 turn:
@@ -477,7 +490,11 @@ progress_request:
   if :: more || len(out) >= U && rq < LOAD(SERVER, WQ) -> goto turn :: else fi
 #endif
   if
+#ifdef M_LEFT_ARMED
+  :: more && len(out) < U || unread && !left -> goto turn
+#else
   :: more && len(out) < U || unread -> goto turn
+#endif
   :: else
   fi
 #ifdef M_STOPPED_UNLOOKED
@@ -503,12 +520,18 @@ progress_request:
   if :: len(out) > 0 && wr - LOAD(SERVER, RR) < CR -> goto disarm :: else fi
   if :: back > 0 && wd - LOAD(SERVER, RD) < CD -> goto disarm :: else fi
 #endif
+#ifdef M_LEFT_ARMED
+  if :: left -> atomic { socket[SERVER] = 0; left = 0; unread = 0 } :: else fi
+#endif
 sleep:
 #ifdef MISER
 end_sleep:
 #endif
   if
   :: socket[SERVER] > 0
+#ifdef BY_WORDS  // RungByWords
+  :: words < BY_WORDS && LOAD(SERVER, SQ) == 0 && LOAD(SERVER, WQ) != rq && len(out) < U -> words++
+#endif
   :: ANY_ANSWER -> Fire(); armed = 1; goto flush
 #ifndef M_NO_HANGUP
   :: GONE_C -> hup = 1

@@ -1,5 +1,6 @@
 // loop.pml: the lists of a loop: ready (by priority), hot, armed. One connection has work without end, the other is quiet and
-// then has one request. native/src/loop.cc: Receive, LookAtFds, LookAtHot, AgeHot, Look, ArmOrList, MarkReady, DisarmRecent.
+// then has one request. native/src/loop.cc: Receive, RungByWords, LookAtFds, LookAtHot, AgeHot, Look, ArmOrList, MarkReady,
+// DisarmRecent.
 //
 // Memory is sequentially consistent here; ring.pml has the store buffers. A turn hands out one row (the batch is full then).
 // Whether the last look at the fds is older than 20 us, and whether a hot connection is old, is decided by the clock: here by
@@ -8,12 +9,14 @@
 // HOLDS fair: a busy connection of the same priority
 // HOLDS -DBUSY=2 fair: a busy connection of high priority, a quiet one of low
 // HOLDS -DIDLE fair: nobody else: the loop sleeps, and is woken
+// HOLDS -DBY_WORDS fair: the loop sleeps after each turn, and each time the words of the busy one say that it woke it
 // MUTANT M_NO_FDS fair spins: the sockets are not looked at while somebody is ready
 // MUTANT M_NEITHER fair spins: who is hot is neither looked at nor armed while somebody is ready
 // MUTANT M_PRIORITY -DBUSY=2 fair spins: each turn starts at the high end of the priorities
 // MUTANT M_SAME_START fair spins: each turn starts with the same connection
 // MUTANT M_NO_LOOK -DIDLE fair spins: no second look after arming
 // MUTANT M_HOT_SLEPT -DIDLE fair spins: the loop sleeps without arming who is hot
+// MUTANT M_WORDS_ALWAYS -DBY_WORDS fair spins: the fds are not asked as long as words tell of somebody
 // MUTANT M_CHECK_UNLISTED -DIDLE fair spins: after a sleep the words are cleared, and the connection stays among the armed
 #ifndef BUSY
 #define BUSY 1  // the busy one's priority
@@ -22,6 +25,10 @@
 #define QUIET 0
 #else
 #define QUIET 1
+#endif
+#ifdef BY_WORDS
+#define IDLE
+#define BY_WORDS_MAX 2
 #endif
 mtype = { ready, hot, armed }
 mtype list = hot      // of the quiet connection
@@ -55,7 +62,7 @@ inline Fds() {
 }
 
 active proctype Loop() {
-  byte turn, age, others = 2
+  byte turn, age, others = 2, by_words
   bit quiet_first
   do
   :: true ->
@@ -64,6 +71,21 @@ active proctype Loop() {
 #ifdef IDLE
      Fds()
 #endif
+#elif defined(BY_WORDS)
+     // The busy one was rung. The quiet one may be among those whose words are asked, or not; when both were, so are the fds.
+     if
+#ifndef M_WORDS_ALWAYS
+     :: list != ready && by_words < BY_WORDS_MAX ->
+        by_words++
+#else
+     :: list != ready ->
+#endif
+        if
+        :: list == armed && !sleep_word -> list = ready; by_words = 0; Fds()
+        :: true
+        fi
+     :: else -> by_words = 0; Fds()
+     fi
 #else
      if :: turn % 2 == 0 -> Fds() :: else fi
 #endif
@@ -113,7 +135,11 @@ active proctype Loop() {
         :: list != ready ->
            if
            :: token  // readable
+#ifndef BY_WORDS
            :: others > 0 -> others--  // or another fd is
+#else
+           :: true  // or the busy one's, as ever
+#endif
            fi
            // uv_check: what was active lately
            if

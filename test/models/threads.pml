@@ -1,7 +1,7 @@
 // threads.pml: several threads of a C program on one connection, each in a blocking call: the first leads and polls for all,
 // wakes those whose answer it found, and hands over when it leaves. Beside them a thread that does not wait but looks (a
 // receive with a timeout of 0), and takes the leader's doorbell from it. native/src/client_blocking.cc (WaitUntil, Lead,
-// Finished, WakeLeader), connection.cc (DrainSocket, Turn, Arm).
+// Finished, WakeLeader), connection.cc (LeaveSocketForLater, DrainSocket, Turn, Arm).
 //
 // Memory is sequentially consistent here; ring.pml has the store buffers. The condition is a set of sleepers and an event
 // wakes all of them; waits have no end, so that nothing rests on the slices of 50 ms. With -DGIVE_UP a call may end at its
@@ -27,6 +27,7 @@
 chan answers = [T] of { byte }  // the response ring: whose answer
 bit sleeps                      // its reader_sleep
 bit token                       // on the client's socket
+bit left                        // it was left there: what it was rung for came first
 bit lock, led
 bit leader_sleeps, leader_wake  // Lead's flag, its eventfd
 bit done[T], waits[T]           // waits on the condition
@@ -81,11 +82,12 @@ inline WakeLeader() {
   skip
 #endif
 }
-// DrainSocket, and what is in the ring. Whoever holds the lock.
+// DrainSocket or LeaveSocketForLater, and what is in the ring. Whoever holds the lock.
 inline Turn() {
   if
-  :: atomic { token -> token = 0 }; WakeLeader()
-  :: !token
+  :: token && !left && nempty(answers) -> left = 1
+  :: atomic { token -> token = 0 }; left = 0; WakeLeader()
+  :: !token -> left = 0
   fi
   do
   :: atomic { answers?who -> done[who] = 1 }
@@ -126,6 +128,7 @@ end_waits:
 lead:
   Turn()
   if :: done[me] || gone -> goto hand_over :: else fi
+  if :: left -> goto lead :: else fi  // Arm: not over a socket that is unread
   sleeps = 1
   if :: nempty(answers) -> sleeps = 0; goto lead :: empty(answers) fi
 #ifndef M_LATE_FLAG
