@@ -4,7 +4,7 @@ import t from 'tap'
 import { runtimeDirectory } from '../support/runtime.js'
 import { random, seed } from './crew.js'
 import {
-  collected,
+  type collected,
   judge,
   kept,
   line,
@@ -48,9 +48,10 @@ function run(
     own: line(points),
     ...but,
   }
-  const reported = Object.fromEntries(
-    collected.map((who) => [who, line(points)]),
-  ) as unknown as Piece['live']
+  const reported = <Kept>(kept: Kept): Record<(typeof collected)[number], Kept> => ({
+    'server, Node.js': kept,
+    'client, Node.js': kept,
+  })
   return {
     seconds: minutes * 60,
     interpreted: false,
@@ -61,9 +62,9 @@ function run(
     deaths: 1,
     lateMs: 1,
     watched: Object.fromEntries(watched.map((who) => [who, kept])) as unknown as Piece['watched'],
-    live: reported,
-    leastRss: reported,
-    leastBeside: reported,
+    live: reported(line(points)),
+    leastRss: reported(points),
+    leastBeside: reported(points),
   }
 }
 
@@ -93,6 +94,29 @@ t.test('one mapping more is told, unless the warm-up had it', async (t) => {
   t.equal(constant([5, 5, 4, 5], 0), false)
   t.equal(constant([1, 2, 3, 4, 7, 7, 7, 7], 4), true, 'a warm-up does not count')
   t.equal(constant([9, 9, 9, 9, 7, 7, 8, 8], 4), false, 'nor does it hide anything')
+})
+
+t.test('a page of a heap that comes and goes hides no growth, and is none', async (t) => {
+  const draw = random(seed)
+  /** What a run of an hour would say of a process that grows so fast, and of whose heap a page is given back now and then. */
+  const level = (kibHourly: number): boolean | undefined => {
+    let away = 0
+    const points = Array.from({ length: 120 }, (_, i): Point => {
+      const seconds = 1200 + i * 20
+      away = away > 0 ? away - 1 : draw() < 0.04 ? Math.ceil(draw() * 8) : 0
+      const grown = Math.floor((kibHourly * seconds) / 3600 / 4) * 4096
+      return [seconds, (75 << 20) + grown - (away > 0 ? 262_144 : 0)]
+    })
+    const piece = { ...run(60, 0), interpreted: true }
+    const said = judge([{ ...piece, leastRss: { ...piece.leastRss, 'client, Node.js': points } }])
+    return said.find(({ what }) => what.startsWith('client, Node.js: RSS after'))?.held
+  }
+  const runs = Array.from({ length: 100 })
+  const told = (kibHourly: number): number => runs.filter(() => level(kibHourly) === false).length
+  const [none, little, more] = [told(0), told(20), told(40)]
+  t.equal(none, 0, `${none} of 100 runs that did not grow are said to`)
+  t.ok(little >= 90, `growth of 20 KiB an hour is told in ${little} of 100 runs`)
+  t.ok(more >= 99, `growth of 40 KiB an hour is told in ${more} of 100 runs`)
 })
 
 t.test('verdicts over several runs', async (t) => {

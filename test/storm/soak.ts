@@ -113,8 +113,8 @@ export interface Piece {
   readonly lateMs: number
   readonly watched: Readonly<Record<Watched, Kept>>
   readonly live: Readonly<Record<Collected, Line>>
-  readonly leastRss: Readonly<Record<Collected, Line>>
-  readonly leastBeside: Readonly<Record<Collected, Line>>
+  readonly leastRss: Readonly<Record<Collected, readonly Point[]>>
+  readonly leastBeside: Readonly<Record<Collected, readonly Point[]>>
 }
 
 export interface Soak {
@@ -123,8 +123,8 @@ export interface Soak {
   readonly verdicts: readonly Verdict[]
 }
 
-/** Warm-up: a quarter of the run, at most 15 minutes. What is resident of a process in Node.js is level no sooner. */
-const warmUp = (seconds: number): number => Math.min(seconds / 4, 900)
+/** Warm-up: a third of the run, at most 20 minutes. What is resident of a process in Node.js is level no sooner. */
+const warmUp = (seconds: number): number => Math.min(seconds / 3, 1200)
 /** Less than this, warm-up not counted, tells nothing about slopes: of C, of Node.js with its heap. In runs of PIECE_S at least. */
 const JUDGED_S: Readonly<Record<Watched, number>> = {
   'server, C': 1440,
@@ -173,6 +173,34 @@ function slope(lines: readonly Line[]): { readonly hourly: number; readonly erro
   return { hourly: (xy / xx) * 3600, error: Math.sqrt(rest / free / xx) * 3600 }
 }
 
+/** As many points of a run as are kept for the slopes between any two of them. */
+const POINTS = 400
+
+/** Of each group of neighbours the one in the middle, so that POINTS are left at most. */
+function thinned(points: readonly Point[]): readonly Point[] {
+  const each = Math.ceil(points.length / POINTS)
+  if (each <= 1) return points
+  return Array.from({ length: Math.ceil(points.length / each) }, (_, i) => {
+    const group = points.slice(i * each, (i + 1) * each).sort((a, b) => a[1] - b[1])
+    return group[group.length >> 1] as Point
+  })
+}
+
+/**
+ * Theil and Sen: the median of the slopes between any two points of a run, an hour. What comes and goes, as a page of V8's heap
+ * does, moves a line of least squares by more than the bound; it does not move this one unless it is there half of the time.
+ */
+function medianSlope(runs: readonly (readonly Point[])[]): number {
+  const slopes: number[] = []
+  for (const points of runs)
+    for (const [i, [x, y]] of points.entries())
+      for (const [laterX, laterY] of points.slice(i + 1))
+        if (laterX > x) slopes.push((laterY - y) / (laterX - x))
+  slopes.sort((a, b) => a - b)
+  const [low, high] = [slopes[(slopes.length - 1) >> 1], slopes[slopes.length >> 1]]
+  return low === undefined || high === undefined ? 0 : ((low + high) / 2) * 3600
+}
+
 const range = (values: readonly number[]): Range => ({
   least: values.reduce((least, value) => Math.min(least, value), Number.POSITIVE_INFINITY),
   most: values.reduce((most, value) => Math.max(most, value), 0),
@@ -195,13 +223,14 @@ export function kept(
   }
 }
 
-const reports = (
+function reports<Kept>(
   series: Readonly<Record<Collected, Point[]>>,
   from: number,
-): Readonly<Record<Collected, Line>> => ({
-  'server, Node.js': line(series['server, Node.js'].filter(([at]) => at >= from)),
-  'client, Node.js': line(series['client, Node.js'].filter(([at]) => at >= from)),
-})
+  keep: (points: readonly Point[]) => Kept,
+): Readonly<Record<Collected, Kept>> {
+  const of = (who: Collected): Kept => keep(series[who].filter(([at]) => at >= from))
+  return { 'server, Node.js': of('server, Node.js'), 'client, Node.js': of('client, Node.js') }
+}
 
 const forEach = <Value>(make: () => Value): Record<Watched, Value> =>
   Object.fromEntries(watched.map((who) => [who, make()])) as Record<Watched, Value>
@@ -372,9 +401,9 @@ export async function soak(options: SoakOptions): Promise<Soak> {
     watched: Object.fromEntries(
       watched.map((who) => [who, kept(series, who, from)]),
     ) as unknown as Piece['watched'],
-    live: reports(series.live, from),
-    leastRss: reports(series.leastRss, from),
-    leastBeside: reports(series.leastBeside, from),
+    live: reports(series.live, from, line),
+    leastRss: reports(series.leastRss, from, thinned),
+    leastBeside: reports(series.leastBeside, from, thinned),
   }
   return { piece, series, verdicts: judge([piece]) }
 }
@@ -442,14 +471,20 @@ function judgeLive(pieces: readonly Piece[], who: Collected): Verdict[] {
   const verdicts: Verdict[] = []
   const interpreted = pieces.filter((piece) => piece.interpreted)
   if (interpreted.length > 0) {
-    // The second tells what the first cannot: one page of V8's heap, of 256 KiB, is a slope of hundreds an hour.
     for (const [which, of] of [
       ['rings apart', (piece) => piece.leastRss[who]],
       ["rings and V8's heap apart", (piece) => piece.leastBeside[who]],
-    ] as const satisfies readonly (readonly [string, (piece: Piece) => Line])[]) {
-      const { seen, held } = judgeGrowth(interpreted, INTERPRETED, of)
+    ] as const satisfies readonly (readonly [string, (piece: Piece) => readonly Point[]])[]) {
+      const { seen, used, enough } = judgeGrowth(interpreted, INTERPRETED, (piece) =>
+        line(of(piece)),
+      )
+      const hourly = medianSlope(used.map(of))
       const bound = 'grows by 10 KiB an hour at most, interpreted'
-      verdicts.push({ what: `${who}: RSS after a collection, ${which}, ${bound}`, seen, held })
+      verdicts.push({
+        what: `${who}: RSS after a collection, ${which}, ${bound}`,
+        seen: `${kib(hourly)} KiB an hour, the median of the slopes between any two looks; by least squares ${seen}`,
+        held: enough ? hourly <= INTERPRETED.bytesHourly : undefined,
+      })
     }
   }
   const compiled = pieces.filter((piece) => !piece.interpreted)
@@ -478,7 +513,7 @@ function judgeGrowth(
   pieces: readonly Piece[],
   { judgedS, bytesHourly }: { readonly judgedS: number; readonly bytesHourly: number },
   of: (piece: Piece) => Line,
-): Omit<Verdict, 'what'> & { readonly used: readonly Piece[] } {
+): Omit<Verdict, 'what'> & { readonly used: readonly Piece[]; readonly enough: boolean } {
   const long = pieces.filter(({ seconds }) => seconds >= PIECE_S)
   const seconds = long.reduce((total, piece) => total + of(piece).seconds, 0)
   const enough = seconds >= judgedS
@@ -488,5 +523,6 @@ function judgeGrowth(
     seen: `${kib(hourly)} KiB an hour, standard error ${kib(error)}; ${seconds.toFixed(0)} s of ${judgedS} s in runs of ${PIECE_S} s and more`,
     held: enough ? hourly <= bytesHourly : undefined,
     used,
+    enough,
   }
 }
