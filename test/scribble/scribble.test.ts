@@ -46,12 +46,21 @@ for (const [mutant, told] of [
 ] as const)
   t.test(`a server that ${mutant} beside a scribbler is told by the verdict`, async (t) => {
     await using scene = await Scene.open('client', mutant satisfies Mutant)
-    const turns: Turn[] = []
-    for (const manner of ['burn', 'scribble'] as const) {
-      const seen = await scene.slice(manner, 2, seed)
-      turns.push(turnOf('client', seed, seen, mutant === 'keeps' ? await scene.left() : ''))
+    const judged = async (): Promise<ReturnType<typeof verdict>> => {
+      const turns: Turn[] = []
+      for (const manner of ['burn', 'scribble'] as const) {
+        const seen = await scene.slice(manner, 2, seed)
+        turns.push(turnOf('client', seed, seen, mutant === 'keeps' ? await scene.left() : ''))
+      }
+      return verdict('client', turns)
     }
-    const { well, ratioOfTime, lines } = verdict('client', turns)
+    let { well, ratioOfTime, lines } = await judged()
+    // When the machine stands still beside the burner, as long as the mutant beside the scribbler, there is nothing to compare.
+    const tries = mutant === 'slows' ? 3 : 0
+    for (let again = 0; again < tries && ratioOfTime <= 2; again++) {
+      t.comment(lines.join('\n'))
+      ;({ well, ratioOfTime, lines } = await judged())
+    }
     t.notOk(well, lines.join('\n'))
     t.match(lines.join('\n'), told)
     if (mutant === 'slows') t.ok(ratioOfTime > 2, `${ratioOfTime}`)
