@@ -289,6 +289,20 @@ t.test('the client', async (t) => {
       known: [[0n]],
       sent,
     },
+    requestTransient: {
+      callee: method('requestTransient'),
+      args: fc.tuple(id, payload, fc.oneof(functions, value)),
+      known: [[0n]],
+      sent,
+    },
+    transientDispatches: {
+      callee: async () => {
+        const on = await open()
+        return (listener) => on.transientDispatches(listener as ipcc.TransientListener)()
+      },
+      args: fc.tuple(fc.oneof(functions, value)),
+      sent,
+    },
     send: { callee: method('send'), args: fc.tuple(id, payload), known: [[0n]], sent },
     allocate: { callee: method('allocate'), args: fc.tuple(value, request), sent },
     allocateSync: { callee: method('allocateSync'), args: fc.tuple(value, request), sent },
@@ -316,10 +330,36 @@ t.test('the client', async (t) => {
         callee: () => ipcc.reconnecting as Callee,
         args: fc.tuple(names, options([...connectKeys, 'minDelayMs', 'maxDelayMs'])),
       },
+      probe: {
+        callee: () => ipcc.probe as Callee,
+        args: fc.tuple(names, options(['service', 'timeoutMs', 'signal'], ms)),
+      },
       close: { callee: method('close'), args: fc.tuple(options(['timeoutMs'], ms)), sent },
     },
     Math.ceil(numRuns / 3),
   )
+})
+
+t.test('a client that comes back', async (t) => {
+  await using server = new ipcs.Server()
+  let came = 0
+  server.addService({
+    id: 1,
+    handlers: {
+      0: () => {
+        came++
+      },
+    },
+  })
+  const name = freshName()
+  await server.listen(name)
+  await using client = ipcc.reconnecting(name, { service: 1, requestTimeoutMs: 5 })
+  const method = (key: 'request' | 'send') => (): Callee => (client[key] as Callee).bind(client)
+  const args = fc.tuple(id, payload, request)
+  await each(t, {
+    request: { callee: method('request'), args, known: [[0n]], sent: () => came },
+    send: { callee: method('send'), args: fc.tuple(id, payload), sent: () => came },
+  })
 })
 
 // -- the server ---------------------------------------------------------------------------------------
@@ -441,6 +481,23 @@ t.test('the server', async (t) => {
     handlerDispatch: {
       callee: () => server.handlerDispatch.bind(server) as Callee,
       args: fc.tuple(value, value),
+    },
+    inherited: { callee: () => ipcs.inherited as Callee, args: fc.tuple(value) },
+    // Nothing that would start a process, or a worker.
+    handOver: {
+      callee: () => ipcs.handOver as Callee,
+      args: fc.tuple(
+        fc.oneof(value, fc.constant([]), fc.constant(new ipcs.Server())),
+        options(['command', 'args', 'cwd', 'env', 'readyTimeoutMs', 'timeoutMs']),
+      ),
+      known: [[5], [null], [[]], [[undefined]], [{}]],
+    },
+    shard: {
+      callee: () => ipcs.shard as Callee,
+      args: fc.tuple(
+        value.filter((script) => typeof script !== 'string'),
+        options(['name', 'workers', 'workerData', 'pauseMs', 'pauseMsMax', 'log']),
+      ),
     },
     closeService: {
       callee: () => async (service) => {

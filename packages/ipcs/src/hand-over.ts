@@ -125,7 +125,7 @@ function ready(child: ChildProcess, timeoutMs: number): Promise<void> {
  *
  * @returns the process id of the new one, when the servers here are closed
  * @throws (rejects) `ERR_COROIPC_TIMED_OUT`, `_PEER_DEAD` it ended before it listened ({@link SuccessorEnded}),
- *   `_SYSTEM` it could not be started; `_INVALID_ARGUMENT` a server does not listen
+ *   `_SYSTEM` it could not be started; `_INVALID_ARGUMENT` there is no server, or one does not listen
  * @example
  * process.on('SIGUSR2', () => handOver(server).catch((error) => log.error(error)))
  */
@@ -137,6 +137,10 @@ export async function handOver(
   const all = Array.isArray(servers)
     ? (servers as readonly HandedServer[])
     : [servers as HandedServer]
+  const isServer = (each: HandedServer | undefined): boolean =>
+    typeof each?.close === 'function' && typeof each.listener?.fd === 'number'
+  if (all.length === 0 || !all.every(isServer))
+    throw invalidArgument('servers', 'a server that listens, or several', servers, 'type')
   const fds: number[] = []
   const sockets = all.map((server): HandedOver['sockets'][number] => {
     const { address, fd, lock } = server.listener

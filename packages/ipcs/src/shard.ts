@@ -17,6 +17,7 @@ import {
   anything,
   checkOptions,
   integer,
+  invalidArgument,
   IpcError,
   localServers,
   milliseconds,
@@ -176,6 +177,8 @@ export class Shards extends EventEmitter<ShardsEvents> implements AsyncDisposabl
   /** @internal Users call `shard`. */
   constructor(script: string | URL, options: ShardOptions) {
     super()
+    if (typeof script !== 'string' && !(script instanceof URL))
+      throw invalidArgument('script', 'a path or a URL', script, 'type')
     checkOptions('options', options, checks)
     const { name, log } = options
     this.#script = script
