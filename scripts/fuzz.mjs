@@ -12,6 +12,7 @@
 //   --keep          puts what was learnt into test/fuzz/corpus, made as small as possible, and what showed each mutant
 //   --json          the result as one line for test/fuzz/fuzz.test.ts
 //
+// Each run prints its seed and takes one from COROIPC_FUZZ_SEED.
 // Targets that need no kernel run twice: under libFuzzer with sanitizers, then bare (volley.cc), for which a third of the
 // seconds is kept. What is learnt on the way stays in build/fuzz/corpus, where the next run starts.
 import { spawn, spawnSync } from 'node:child_process'
@@ -150,7 +151,7 @@ async function fuzz(program, seconds, options, folders, prefix) {
     seconds: (performance.now() - started) / 1000,
     executions: Number(/number_of_executed_units: (\d+)/.exec(said)?.[1] ?? 0),
     input: /Test unit written to (\S+)/.exec(said)?.[1],
-    seed: /^seed: (\d+)/m.exec(said)?.[1],
+    seed: /^(?:INFO: Seed|seed): (\d+)/m.exec(said)?.[1],
     why:
       /^.*MUST\(.*$|^.*runtime error: .*$|^SUMMARY: .*$|^.*was left open.*$/m
         .exec(said)?.[0]
@@ -158,16 +159,18 @@ async function fuzz(program, seconds, options, folders, prefix) {
   }
 }
 
+const seedGiven = process.env.COROIPC_FUZZ_SEED
+const seeded = seedGiven ? [`-seed=${seedGiven}`] : []
 const guided = (target) => [
   `-max_len=${inputBytes[target] ?? 512}`,
+  ...seeded,
   '-rss_limit_mb=1024',
   '-timeout=10',
   '-print_final_stats=1',
 ]
-const seedGiven = process.env.COROIPC_FUZZ_SEED
 const bare = (runs) => [
   `-max_len=${bareBytes}`,
-  ...(seedGiven ? [`-seed=${seedGiven}`] : []),
+  ...seeded,
   ...(runs === undefined ? [] : [`-runs=${runs}`]),
 ]
 
@@ -211,7 +214,7 @@ async function runTarget(target, seconds, isBareRun, runs) {
   const rate = Math.round(result.executions / result.seconds)
   const replay = result.input && `${program} ${result.input}`
   say(
-    `${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(18)} ${String(result.executions).padStart(11)} executions  ${String(rate).padStart(7)}/s  ${ok ? 0 : 1} findings${isBareRun ? `  seed ${result.seed}` : ''}`,
+    `${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(18)} ${String(result.executions).padStart(11)} executions  ${String(rate).padStart(7)}/s  ${ok ? 0 : 1} findings  seed ${result.seed}`,
   )
   if (!ok) {
     say(`     ${result.why}`)
@@ -222,6 +225,7 @@ async function runTarget(target, seconds, isBareRun, runs) {
     ok,
     executions: result.executions,
     seconds: result.seconds,
+    seed: result.seed,
     details: ok ? '' : [result.why, replay && `again: ${replay}`].filter(Boolean).join('\n'),
   }
 }

@@ -10,8 +10,11 @@ interface Result {
   ok: boolean
   executions?: number
   seconds: number
+  seed?: string
   details: string
 }
+
+const EXECUTIONS = 1e8
 
 // scripts/test.mjs has built them: that takes longer than a test may.
 const run = spawnSync(
@@ -21,7 +24,7 @@ const run = spawnSync(
     '--no-build',
     '--json',
     '--seconds=20',
-    '--executions=100000000',
+    `--executions=${EXECUTIONS}`,
   ],
   { encoding: 'utf8', maxBuffer: 1 << 26 },
 )
@@ -31,8 +34,12 @@ if (said.skipped !== undefined) {
   t.pass('fuzz targets', { skip: said.skipped })
 } else {
   t.ok(said.results?.length, 'the runner says what it ran', { stderr: run.stderr })
-  for (const { name, ok, executions, seconds, details } of said.results ?? []) {
-    const rate = executions === undefined ? '' : `, ${executions} executions`
+  const sum = { guided: 0, bare: 0 }
+  for (const { name, ok, executions, seconds, seed, details } of said.results ?? []) {
+    const rate = executions === undefined ? '' : `, ${executions} executions, seed ${seed}`
     t.ok(ok, `${name}: ${seconds.toFixed(1)} s${rate}`, { details })
+    sum[name.endsWith(', bare') ? 'bare' : 'guided'] += executions ?? 0
   }
+  t.comment(`${sum.guided} executions by libFuzzer with sanitizers, ${sum.bare} without`)
+  t.ok(sum.guided > 0 && sum.guided + sum.bare >= EXECUTIONS, 'as many as promised')
 }
