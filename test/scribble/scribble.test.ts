@@ -86,6 +86,8 @@ t.test('turns of several runs add up', async (t) => {
   t.match(verdict('server', [...well, turn('burn', 160, { faults: 1 })]), { well: false })
   t.match(verdict('server', [...well, turn('burn', 160, { left: 'fd' })]), { well: false })
   t.match(verdict('client', well), { well: false }, 'of the other role there is nothing')
+  const idle = [turn('burn', 160), turn('scribble', 160, { connections: 0 })]
+  t.match(verdict('server', idle), { well: false }, 'a scribbler that never got in')
 })
 
 t.test('distributions add up', async (t) => {

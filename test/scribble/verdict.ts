@@ -59,6 +59,7 @@ export function verdict(role: Role, turns: readonly Turn[]): Verdict {
         `${sum('connections')} connections, ${sum('cutOff')} ended early; ${sum('faults')} faults; ${left.length === 0 ? 'nothing left' : `left: ${left.join('; ')}`}`,
     )
     well &&= sum('faults') === 0 && left.length === 0 && all.count > 0
+    well &&= manner === 'burn' || sum('connections') > 0 // or nobody has scribbled
   }
   const ratio = p99.scribble / p99.burn
   const ratioOfTime = p99OfTime.scribble / p99OfTime.burn

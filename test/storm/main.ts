@@ -232,6 +232,7 @@ const storms: Record<string, (directory: string) => Promise<void>> = {
 const [what = 'totals'] = positionals
 const storm = storms[what]
 if (what === 'totals') {
+  must(Object.keys(totals()).length > 0, `nothing was recorded in ${path}`)
   for (const [name, total] of Object.entries(totals())) {
     show(name, total)
     for (const wrong of judgeTotal(total)) must(false, `${name}: ${wrong}`)

@@ -13,7 +13,7 @@ t.test(`a soak of ${SECONDS} s (COROIPC_SEED=${seed})`, { timeout: 0 }, async (t
   const { messages, kills, restarts } = done.piece
   t.comment(`${messages} messages, ${kills} kills, ${restarts} restarts`)
   for (const { what, seen, held } of done.verdicts) {
-    if (held === undefined) t.comment(`not judged: ${what}: ${seen}`)
+    if (held === undefined && !what.endsWith('constant')) t.comment(`not judged: ${what}: ${seen}`)
     else t.ok(held, `${what}: ${seen}`)
   }
   t.ok(kills > 3 && restarts > 3)
